@@ -1,0 +1,33 @@
+"""What a training is told: hyperparameters, the checks over them, and the file a run starts from.
+
+This is the only part of the engine the web application imports; it needs pydantic and no torch.
+"""
+
+from .checks import check, plan, warnings
+from .errors import problems
+from .fields import FieldSpec, Section
+from .hyperparameters import FIELDS, WITHOUT_RANGES, Architecture, Hyperparameters, sections
+from .problem import ConfigError, Problem
+from .run import RunSpec
+from .training import ModelFacts, Plan, TrainingConfig, settled_target
+
+__all__ = [
+    "FIELDS",
+    "WITHOUT_RANGES",
+    "Architecture",
+    "ConfigError",
+    "FieldSpec",
+    "Hyperparameters",
+    "ModelFacts",
+    "Plan",
+    "Problem",
+    "RunSpec",
+    "Section",
+    "TrainingConfig",
+    "check",
+    "plan",
+    "problems",
+    "sections",
+    "settled_target",
+    "warnings",
+]

@@ -1,0 +1,119 @@
+"""Checks across fields, made when a training is asked for, each naming its field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .hyperparameters import MULTIPLE_DEFAULT, MULTIPLE_MAX, MULTIPLE_MIN, Architecture
+from .problem import ConfigError, Problem
+from .training import ModelFacts, Plan, TrainingConfig, settled_target
+
+
+def check(config: TrainingConfig, model: ModelFacts) -> list[Problem]:
+    """Everything that cannot work on this model, each with the field it stands at."""
+    return [problem for one in _CHECKS for problem in one(config, model)]
+
+
+def plan(config: TrainingConfig, model: ModelFacts) -> Plan:
+    """Every open value settled. Raises `ConfigError` where `check` finds something."""
+    found = check(config, model)
+    if found:
+        raise ConfigError(found)
+    return Plan.of(config, model)
+
+
+def warnings(config: TrainingConfig, model: ModelFacts, tokens: int | None) -> list[Problem]:
+    """What will run but probably not do what was meant; shown before the start, never silent."""
+    h, found = config.hyperparameters, []
+    if config.architecture is Architecture.SKIP and settled_target(config) == "same_layer":
+        found.append(
+            Problem(
+                "target",
+                "A skip SAE of the same layer is already perfect with every latent off: "
+                "the input is added to the output. Choose the next layer.",
+            )
+        )
+    if tokens and h.num_steps * h.batch_size > tokens:
+        times = h.num_steps * h.batch_size / tokens
+        found.append(
+            Problem(
+                "num_steps",
+                f"The run needs {h.num_steps * h.batch_size:,} tokens and the tokenization has "
+                f"{tokens:,}: every token is used about {times:.1f} times.",
+            )
+        )
+    if config.architecture is Architecture.JUMPRELU and h.l0_alpha >= 0.001:
+        found.append(
+            Problem("l0_alpha", "This is the size of an L1 weight; L0 weights are near 0.0002.")
+        )
+    if h.top_k_sparsity is not None and h.target_l0 is not None:
+        found.append(Problem("target_l0", "Top-K sparsity fixes L0; the target is not used."))
+    return found
+
+
+def _check_layers(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
+    last = model.n_layers - 1
+    if config.layer > last:
+        yield Problem("layer", f"The model has layers 0 to {last}; {config.layer} is beyond.")
+    elif settled_target(config) == "next_layer" and config.layer == last:
+        yield Problem(
+            "layer",
+            f"The target is the layer after the one that is read, and {last} is the last; "
+            f"choose at most {last - 1}.",
+        )
+
+
+def _check_target(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
+    sae = config.architecture in (Architecture.STANDARD, Architecture.JUMPRELU)
+    if sae and settled_target(config) == "next_layer":
+        yield Problem(
+            "target",
+            f"A {config.architecture.label} SAE reconstructs the layer it reads; "
+            "for the next layer choose Transcoder or Skip.",
+        )
+    if config.architecture is Architecture.TRANSCODER and settled_target(config) == "same_layer":
+        yield Problem(
+            "target", "A transcoder predicts the next layer; for the same layer choose Standard."
+        )
+
+
+def _check_widths(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
+    h, d = config.hyperparameters, model.d_model
+    if h.hidden_dim is not None and h.hidden_dim != d:
+        yield Problem("hidden_dim", f"The model's is {d:,}; leave it empty or write {d:,}.")
+    if h.latent_dim is not None and not MULTIPLE_MIN * d <= h.latent_dim <= MULTIPLE_MAX * d:
+        yield Problem(
+            "latent_dim",
+            f"{h.latent_dim:,} is outside {MULTIPLE_MIN * d:,} – {MULTIPLE_MAX * d:,} "
+            f"({MULTIPLE_MIN} to {MULTIPLE_MAX} times the hidden dimension {d:,}).",
+        )
+
+
+def _check_sparsity(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
+    h = config.hyperparameters
+    latents = h.latent_dim or MULTIPLE_DEFAULT * model.d_model
+    if h.top_k_sparsity is not None and round(latents * h.top_k_sparsity / 100) < 1:
+        yield Problem(
+            "top_k_sparsity",
+            f"{h.top_k_sparsity:g} % of {latents:,} latents is less than one; "
+            f"choose at least {100 / latents:.2g} %.",
+        )
+    if h.target_l0 is not None and h.target_l0 >= latents:
+        yield Problem("target_l0", f"It must be below the number of latents, {latents:,}.")
+
+
+def _check_schedule(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
+    h = config.hyperparameters
+    for name in ("lr_warmup_steps", "resample_steps"):
+        value = getattr(h, name)
+        if value is not None and value >= h.num_steps:
+            yield Problem(name, f"It must be below the {h.num_steps:,} steps of the run.")
+    if h.sparsity_warmup_steps is not None and h.sparsity_warmup_steps > h.num_steps:
+        yield Problem(
+            "sparsity_warmup_steps", f"It may be at most the {h.num_steps:,} steps of the run."
+        )
+    if h.buffer_tokens < h.batch_size:
+        yield Problem("buffer_tokens", f"It must hold at least one batch of {h.batch_size:,}.")
+
+
+_CHECKS = (_check_layers, _check_target, _check_widths, _check_sparsity, _check_schedule)

@@ -1,0 +1,368 @@
+"""Every hyperparameter, declared once: default, range, unit, section and one sentence.
+
+The start form, the API schema, template validation, the command-line flags, the Hyperparameters
+dialog and `docs/hyperparameters.md` are all derived from this file. It imports no torch, so the web
+application can use it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+
+from .fields import FieldSpec, Section, hyper
+from .problem import ConfigError, Problem
+
+MULTIPLE_MIN, MULTIPLE_MAX, MULTIPLE_DEFAULT = 2, 32, 8
+WITHOUT_RANGES: Mapping[str, bool] = {"ranges": False}
+
+
+class Architecture(StrEnum):
+    """The four ways to read a layer; the equations stand in `workers/engine/sae/`."""
+
+    STANDARD = "standard"
+    JUMPRELU = "jumprelu"
+    SKIP = "skip"
+    TRANSCODER = "transcoder"
+
+    @property
+    def label(self) -> str:
+        return {"standard": "Standard", "jumprelu": "JumpReLU"}.get(self, self.capitalize())
+
+
+Hook = Literal["resid_post", "mlp_out", "attn_out"]
+Normalization = Literal["none", "layer_norm", "constant_norm"]
+Target = Literal["same_layer", "next_layer"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+
+
+class Hyperparameters(BaseModel):
+    """What a researcher may set for one training; null means the value follows from the rest.
+
+    Source of names, defaults and ranges of the first eleven: the product requirements, section 4.
+    Raises pydantic's `ValidationError`; `problems()` turns it into fields and sentences.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    # Basic
+    hidden_dim: int | None = hyper(
+        None,
+        "Width D of the activations that are read; it is the model's own.",
+        section=Section.BASIC,
+        low=1,
+        unit="dimensions",
+        automatic="from the model",
+    )
+    latent_dim: int | None = hyper(
+        None,
+        "Number of latents F in the dictionary, 2 to 32 times the hidden dimension.",
+        section=Section.BASIC,
+        low=1,
+        unit="latents",
+        advanced=False,
+        automatic=f"{MULTIPLE_DEFAULT} × hidden dimension",
+    )
+    batch_size: int = hyper(
+        4096,
+        "Tokens whose activations make one optimizer step.",
+        section=Section.BASIC,
+        low=512,
+        high=16384,
+        unit="tokens",
+        advanced=False,
+    )
+    num_steps: int = hyper(
+        100_000,
+        "Optimizer steps in the whole run.",
+        section=Section.BASIC,
+        low=1000,
+        high=1_000_000,
+        unit="steps",
+        advanced=False,
+    )
+    normalize_activations: Normalization = hyper(
+        "constant_norm",
+        "How activations are scaled before the SAE; constant_norm brings the mean norm to √D.",
+        section=Section.BASIC,
+    )
+    hook: Hook = hyper(
+        "resid_post",
+        "What is read at the layer: the block's output, or its MLP's or attention's output.",
+        section=Section.BASIC,
+    )
+    target: Target | None = hyper(
+        None,
+        "What is reconstructed: the layer that is read, or the next one.",
+        section=Section.BASIC,
+        automatic="next layer for skip and transcoder, same layer otherwise",
+    )
+    seed: int = hyper(
+        0,
+        "Seed of weights, data order and resampling; the same seed gives the same run.",
+        section=Section.BASIC,
+        low=0,
+        high=2**32 - 1,
+    )
+
+    # Sparsity
+    l1_alpha: float = hyper(
+        0.001,
+        "Weight of the L1 penalty on the latents; larger is sparser.",
+        section=Section.SPARSITY,
+        low=0.0001,
+        high=0.1,
+        advanced=False,
+        only=(Architecture.STANDARD, Architecture.SKIP, Architecture.TRANSCODER),
+    )
+    l0_alpha: float = hyper(
+        0.0002,
+        "Weight of the L0 penalty of JumpReLU; about a tenth of an L1 weight.",
+        section=Section.SPARSITY,
+        low=1e-6,
+        high=0.01,
+        advanced=False,
+        only=(Architecture.JUMPRELU,),
+    )
+    target_l0: float | None = hyper(
+        None,
+        "L0 wanted; a controller then adapts the penalty's weight while training.",
+        section=Section.SPARSITY,
+        low=1,
+        high=16384,
+        unit="active latents per token",
+        advanced=False,
+        automatic="the weight stays as given",
+    )
+    top_k_sparsity: float | None = hyper(
+        None,
+        "Keep only this share of the latents, the largest; takes the place of the penalty.",
+        section=Section.SPARSITY,
+        low=0.1,
+        high=10.0,
+        unit="% of latents",
+        advanced=False,
+        automatic="off",
+    )
+    auxk_alpha: float = hyper(
+        1 / 32,
+        "Weight of the auxiliary loss that revives dead latents under TopK.",
+        section=Section.SPARSITY,
+        low=0.0,
+        high=1.0,
+    )
+    jumprelu_threshold: float = hyper(
+        0.5,
+        "Threshold θ of every JumpReLU latent at the start, in normalized units.",
+        section=Section.SPARSITY,
+        low=0.0,
+        high=10.0,
+        only=(Architecture.JUMPRELU,),
+    )
+    jumprelu_bandwidth: float = hyper(
+        1.0,
+        "Width of the kernel through which the threshold gets its gradient.",
+        section=Section.SPARSITY,
+        low=0.001,
+        high=10.0,
+        only=(Architecture.JUMPRELU,),
+    )
+    sparsity_warmup_steps: int | None = hyper(
+        None,
+        "Steps over which the penalty's weight grows from zero.",
+        section=Section.SPARSITY,
+        low=0,
+        high=1_000_000,
+        unit="steps",
+        automatic="5 % of the run; the whole run for L0 without a target",
+    )
+    dead_neuron_threshold: float = hyper(
+        0.0,
+        "A latent is dead when its firing frequency over the window is not above this.",
+        section=Section.SPARSITY,
+        low=0.0,
+        high=1e-6,
+        unit="firings per token",
+    )
+    dead_window_tokens: int | None = hyper(
+        None,
+        "Window over which firing is counted to call a latent dead.",
+        section=Section.SPARSITY,
+        low=4096,
+        high=1_000_000_000,
+        unit="tokens",
+        automatic="a tenth of the run, at most 10 million",
+    )
+    resample_steps: int | None = hyper(
+        None,
+        "Every so many steps dead latents restart at badly reconstructed inputs.",
+        section=Section.SPARSITY,
+        low=10,
+        high=1_000_000,
+        unit="steps",
+        automatic="never",
+    )
+
+    # Optimization
+    learning_rate: float = hyper(
+        1e-4,
+        "Adam's learning rate after warm-up and before decay.",
+        section=Section.OPTIMIZATION,
+        low=1e-5,
+        high=1e-3,
+        advanced=False,
+    )
+    lr_warmup_steps: int | None = hyper(
+        None,
+        "Steps over which the learning rate grows from zero.",
+        section=Section.OPTIMIZATION,
+        low=0,
+        high=1_000_000,
+        unit="steps",
+        automatic="2 % of the run, at most 1,000",
+    )
+    lr_decay_fraction: float = hyper(
+        0.2,
+        "Share of the run, at its end, over which the learning rate falls to zero.",
+        section=Section.OPTIMIZATION,
+        low=0.0,
+        high=1.0,
+        unit="of the run",
+    )
+    adam_beta1: float = hyper(
+        0.9,
+        "Adam's decay of the gradient average.",
+        section=Section.OPTIMIZATION,
+        low=0.0,
+        high=0.999,
+    )
+    adam_beta2: float = hyper(
+        0.999,
+        "Adam's decay of the squared gradient average.",
+        section=Section.OPTIMIZATION,
+        low=0.0,
+        high=0.99999,
+    )
+    gradient_clip: float | None = hyper(
+        1.0,
+        "Largest norm of the whole gradient; longer ones are scaled down.",
+        section=Section.OPTIMIZATION,
+        low=0.001,
+        high=1000.0,
+        automatic="no clipping",
+    )
+    dtype: Dtype = hyper(
+        "auto",
+        "Number format of the language model's forward pass; weights of the SAE stay float32.",
+        section=Section.OPTIMIZATION,
+    )
+    buffer_tokens: int = hyper(
+        65_536,
+        "Tokens whose activations are held and shuffled together.",
+        section=Section.OPTIMIZATION,
+        low=4096,
+        high=16_777_216,
+        unit="tokens",
+    )
+
+    # Checkpoints
+    checkpoint_interval: int = hyper(
+        10_000,
+        "Steps between checkpoints.",
+        section=Section.CHECKPOINTS,
+        low=1000,
+        high=100_000,
+        unit="steps",
+        advanced=False,
+    )
+    log_interval: int = hyper(
+        10,
+        "Steps between points of the charts.",
+        section=Section.CHECKPOINTS,
+        low=1,
+        high=10_000,
+        unit="steps",
+    )
+    held_out_tokens: int = hyper(
+        32_768,
+        "Tokens kept out of training for the evaluation at the end; at most a tenth of all.",
+        section=Section.CHECKPOINTS,
+        low=1024,
+        high=16_777_216,
+        unit="tokens",
+    )
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _within_range(cls, value: Any, info: ValidationInfo) -> Any:
+        if (info.context or {}).get("ranges", True) and info.field_name in FIELDS:
+            problem = FIELDS[info.field_name].range_problem(value)
+            if problem:
+                raise ConfigError([Problem(info.field_name, problem)])
+        return value
+
+    @classmethod
+    def below_ranges(cls, **values: Any) -> Hyperparameters:
+        """The one door past the ranges, for the engine's own tests of small models."""
+        return cls.model_validate(values, context=WITHOUT_RANGES)
+
+    def changed(self) -> dict[str, Any]:
+        """Only the values that differ from their defaults."""
+        return {n: v for n, v in self.model_dump().items() if v != FIELDS[n].default}
+
+
+_LABELS = {
+    "l1_alpha": "L1 alpha",
+    "l0_alpha": "L0 alpha",
+    "target_l0": "Target L0",
+    "top_k_sparsity": "Top-K sparsity",
+    "auxk_alpha": "AuxK alpha",
+    "jumprelu_threshold": "JumpReLU threshold",
+    "jumprelu_bandwidth": "JumpReLU bandwidth",
+    "lr_warmup_steps": "LR warm-up",
+    "lr_decay_fraction": "LR decay",
+    "adam_beta1": "Adam β₁",
+    "adam_beta2": "Adam β₂",
+    "sparsity_warmup_steps": "Sparsity warm-up",
+    "held_out_tokens": "Held-out tokens",
+    "num_steps": "Steps",
+}
+
+
+def _field_spec(name: str, schema: dict[str, Any]) -> FieldSpec:
+    options = schema.get("anyOf", [schema])
+    choices = tuple(c for option in options for c in option.get("enum", ()))
+    kinds = {option.get("type") for option in options}
+    kind: Literal["int", "float", "choice"] = (
+        "choice" if choices else ("int" if "integer" in kinds else "float")
+    )
+    return FieldSpec(
+        name=name,
+        label=_LABELS.get(name, name.replace("_", " ").capitalize()),
+        sentence=schema["description"],
+        kind=kind,
+        default=Hyperparameters.model_fields[name].default,
+        optional="null" in kinds,
+        choices=choices,
+        low=schema.get("minimum"),
+        high=schema.get("maximum"),
+        unit=schema["unit"],
+        section=Section(schema["section"]),
+        advanced=schema["advanced"],
+        automatic=schema["automatic"],
+        only=tuple(schema["only"]),
+    )
+
+
+FIELDS: dict[str, FieldSpec] = {
+    name: _field_spec(name, schema)
+    for name, schema in Hyperparameters.model_json_schema()["properties"].items()
+}
+
+
+def sections() -> dict[Section, list[FieldSpec]]:
+    """Every hyperparameter in the order of the dialogs, by section."""
+    return {s: [f for f in FIELDS.values() if f.section is s] for s in Section}

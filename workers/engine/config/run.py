@@ -1,0 +1,40 @@
+"""`run.json`: what one attempt of one training needs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from .hyperparameters import WITHOUT_RANGES
+from .training import TrainingConfig
+
+
+class RunSpec(BaseModel):
+    """`run.json` in a run folder: all that one attempt needs; paths are absolute.
+
+    `resume_from` lists checkpoint folders, newest first; the first that verifies is taken.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    training_id: str
+    name: str
+    attempt: int = 1
+    config: TrainingConfig
+    model_path: Path
+    model_name: str
+    tokens_path: Path
+    dataset_name: str = ""
+    resume_from: tuple[Path, ...] = ()
+    device: str = "auto"
+
+    @classmethod
+    def read(cls, run_dir: Path) -> RunSpec:
+        """Ranges were checked at the door where the run was asked for, not again here."""
+        text = (run_dir / "run.json").read_text(encoding="utf-8")
+        return cls.model_validate_json(text, context=dict(WITHOUT_RANGES))
+
+    def write(self, run_dir: Path) -> None:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        (run_dir / "run.json").write_text(self.model_dump_json(indent=1), encoding="utf-8")

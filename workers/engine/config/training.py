@@ -1,0 +1,106 @@
+"""What is trained: architecture, layer and hyperparameters, checked and settled for one model."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .hyperparameters import MULTIPLE_DEFAULT, Architecture, Hyperparameters, Target
+
+
+class ModelFacts(BaseModel):
+    """What must be known of a language model before a training on it can be checked."""
+
+    model_config = ConfigDict(frozen=True)
+
+    d_model: int = Field(gt=0)
+    n_layers: int = Field(gt=0)
+
+
+class TrainingConfig(BaseModel):
+    """What is trained: an architecture at a layer with its hyperparameters."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    architecture: Architecture
+    layer: int = Field(ge=0, description="Index of the decoder block that is read, from 0.")
+    hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+
+    def digest(self) -> str:
+        """SHA-256 over the canonical JSON; a checkpoint names the config it belongs to."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A `TrainingConfig` with every automatic value settled for one model."""
+
+    architecture: Architecture
+    hyperparameters: Hyperparameters
+    layer: int
+    target_layer: int
+    d_in: int
+    d_out: int
+    d_sae: int
+    k: int | None
+    sparsity_warmup_steps: int
+    lr_warmup_steps: int
+    lr_decay_steps: int
+    dead_window_tokens: int
+
+    @classmethod
+    def of(cls, config: TrainingConfig, model: ModelFacts) -> Plan:
+        """Settle what was left open; `checks.check` comes first."""
+        h = config.hyperparameters
+        total_tokens = h.num_steps * h.batch_size
+        d_sae = h.latent_dim or MULTIPLE_DEFAULT * model.d_model
+        return cls(
+            architecture=config.architecture,
+            hyperparameters=h,
+            layer=config.layer,
+            target_layer=config.layer + (settled_target(config) == "next_layer"),
+            d_in=model.d_model,
+            d_out=model.d_model,
+            d_sae=d_sae,
+            k=None if h.top_k_sparsity is None else round(d_sae * h.top_k_sparsity / 100),
+            sparsity_warmup_steps=_sparsity_warmup(config),
+            lr_warmup_steps=(
+                min(1000, h.num_steps // 50) if h.lr_warmup_steps is None else h.lr_warmup_steps
+            ),
+            lr_decay_steps=round(h.num_steps * h.lr_decay_fraction),
+            dead_window_tokens=h.dead_window_tokens
+            or max(h.batch_size, min(10_000_000, total_tokens // 10)),
+        )
+
+    @property
+    def total_tokens(self) -> int:
+        return self.hyperparameters.num_steps * self.hyperparameters.batch_size
+
+    @property
+    def has_own_target(self) -> bool:
+        """Whether a second layer is read because it is what is reconstructed."""
+        return self.target_layer != self.layer
+
+    @property
+    def deepest_layer(self) -> int:
+        return max(self.layer, self.target_layer)
+
+
+def settled_target(config: TrainingConfig) -> Target:
+    chosen = config.hyperparameters.target
+    if chosen is not None:
+        return chosen
+    moving = (Architecture.SKIP, Architecture.TRANSCODER)
+    return "next_layer" if config.architecture in moving else "same_layer"
+
+
+def _sparsity_warmup(config: TrainingConfig) -> int:
+    h = config.hyperparameters
+    if h.sparsity_warmup_steps is not None:
+        return h.sparsity_warmup_steps
+    whole = config.architecture is Architecture.JUMPRELU and h.target_l0 is None
+    return h.num_steps if whole else h.num_steps // 20
