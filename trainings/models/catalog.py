@@ -162,8 +162,8 @@ class Tokenization(Prepared):
     model = models.ForeignKey(LanguageModel, models.PROTECT, related_name="tokenizations")
     context_length = models.PositiveIntegerField(default=256, validators=[MinValueValidator(8)])
     bos = models.CharField(max_length=10, choices=Bos.choices, default=Bos.AUTO)
-    max_tokens = models.BigIntegerField(
-        null=True, blank=True, help_text="Stop after so many tokens; empty reads the whole dataset."
+    max_tokens = models.PositiveBigIntegerField(
+        default=0, help_text="Stop after so many tokens; 0 reads the whole dataset."
     )
     n_tokens = models.BigIntegerField(null=True, blank=True)
     n_contexts = models.BigIntegerField(null=True, blank=True)
@@ -177,7 +177,6 @@ class Tokenization(Prepared):
             models.UniqueConstraint(
                 fields=("dataset", "model", "context_length", "bos", "max_tokens"),
                 name="tokenized_once",
-                nulls_distinct=False,
             )
         ]
 
