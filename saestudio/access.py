@@ -1,0 +1,52 @@
+"""Who gets in: passwords for users, and the one-time link that the local start prints."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.conf import settings
+from django.contrib.auth import login
+from django.contrib.auth.decorators import login_not_required
+from django.contrib.auth.models import User
+from django.contrib.auth.tokens import PasswordResetTokenGenerator
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.views.decorators.http import require_GET
+
+LOCAL_USER: Final = "local"
+
+
+class LoginLinks(PasswordResetTokenGenerator):
+    """Signed links for one login: the signature covers `last_login`, which the login changes."""
+
+    key_salt = "saestudio.access.LoginLinks"
+
+
+links = LoginLinks()
+
+
+def login_link() -> str:
+    """An address that logs the local user in, once, within three days."""
+    user, created = User.objects.get_or_create(
+        username=LOCAL_USER, defaults={"is_staff": True, "is_superuser": True}
+    )
+    if created:
+        user.set_unusable_password()
+        user.save(update_fields=["password"])
+    path = reverse("login_link", args=[links.make_token(user)])
+    host = f"[{settings.BIND}]" if ":" in settings.BIND else settings.BIND
+    return f"http://{host}:{settings.PORT}{path}"
+
+
+@login_not_required
+@require_GET
+def use_login_link(request: HttpRequest, token: str) -> HttpResponse:
+    """Make a session of a login link; a second use shows where to get a new one."""
+    if request.user.is_authenticated:
+        return redirect(settings.LOGIN_REDIRECT_URL)
+    user = User.objects.filter(username=LOCAL_USER, is_active=True).first()
+    if user is None or not links.check_token(user, token):
+        return render(request, "registration/link_used.html", status=403)
+    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    return redirect(settings.LOGIN_REDIRECT_URL)

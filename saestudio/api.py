@@ -1,0 +1,40 @@
+"""The REST API's root: one shape for every error."""
+
+from __future__ import annotations
+
+from django.http import Http404, HttpRequest, HttpResponse
+from ninja import NinjaAPI
+from ninja.errors import ValidationError
+from ninja.security import SessionAuth
+
+from trainings.api import router
+from workers.engine.config import ConfigError, Problem
+
+api = NinjaAPI(
+    title="SAE Studio",
+    version="1",
+    urls_namespace="api",
+    auth=SessionAuth(),
+    docs_url=None,
+)
+api.add_router("/trainings", router, tags=["trainings"])
+
+
+def refuse(request: HttpRequest, status: int, problems: list[Problem]) -> HttpResponse:
+    body = {"errors": [{"field": p.field, "message": p.message} for p in problems]}
+    return api.create_response(request, body, status=status)
+
+
+@api.exception_handler(ConfigError)
+def _config_error(request: HttpRequest, error: ConfigError) -> HttpResponse:
+    return refuse(request, 422, error.problems)
+
+
+@api.exception_handler(ValidationError)
+def _validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
+    return refuse(request, 422, [Problem(str(e["loc"][-1]), str(e["msg"])) for e in error.errors])
+
+
+@api.exception_handler(Http404)
+def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
+    return refuse(request, 404, [Problem("id", "There is no such thing, or it was deleted.")])

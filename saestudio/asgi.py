@@ -1,0 +1,26 @@
+"""HTTP and WebSocket, served by one Daphne process."""
+
+import os
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saestudio.settings")
+http = get_asgi_application()
+
+from channels.auth import AuthMiddlewareStack  # noqa: E402 (Django first)
+from channels.routing import ProtocolTypeRouter, URLRouter  # noqa: E402
+from django.urls import path  # noqa: E402
+
+from trainings.consumers import TrainingConsumer, TrainingsConsumer  # noqa: E402
+
+from .origin import SameOrigin  # noqa: E402
+
+websocket = URLRouter(
+    [
+        path("ws/trainings", TrainingsConsumer.as_asgi()),
+        path("ws/training/<uuid:training_id>", TrainingConsumer.as_asgi()),
+    ]
+)
+application = ProtocolTypeRouter(
+    {"http": http, "websocket": SameOrigin(AuthMiddlewareStack(websocket))}
+)

@@ -1,0 +1,67 @@
+"""The studio's programs and their supervisor: Redis, web, workers and sweeper under supervisord.
+
+supervisord starts again what dies, and ends all of them when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from django.conf import settings
+
+from . import redis_server
+
+
+@dataclass(frozen=True)
+class Program:
+    """One process to be kept running. `patience` is how many seconds it may take to end."""
+
+    name: str
+    command: str
+    patience: int = 10
+    priority: int = 100
+
+
+def programs() -> list[Program]:
+    python = sys.executable
+    worker = f"{python} -m dramatiq workers.boot --processes 1 --threads 1 --queues"
+    found = [
+        Program(
+            "web",
+            f"{python} -m daphne --bind {settings.BIND} --port {settings.PORT} "
+            "--no-server-name saestudio.asgi:application",
+        ),
+        Program("trainer", f"{worker} trainings", patience=120),
+        Program("jobs", f"{worker} jobs", patience=30),
+        Program("sweeper", f"{python} -m workers.sweeper"),
+    ]
+    if not os.environ.get("REDIS_URL"):
+        config = redis_server.write_config(settings.REDIS_FOLDER)
+        # Last to be stopped: the others still talk to it while they end.
+        found.append(Program("redis", f"{redis_server.binary()} {config}", priority=1))
+    return found
+
+
+def write_supervisor_config() -> Path:
+    """The configuration file that runs all programs; logs go to the data folder."""
+    logs = settings.HOME / "logs"
+    logs.mkdir(parents=True, exist_ok=True)
+    path = Path(settings.HOME, "supervisord.conf")
+    parts = [
+        f"[supervisord]\nnodaemon=true\nsilent=true\nlogfile={logs}/supervisord.log\n"
+        f"pidfile={settings.HOME}/supervisord.pid\ndirectory={settings.BASE_DIR}\n"
+        "environment=dramatiq_queue_prefetch=1\n"
+    ]
+    parts += [
+        f"[program:{p.name}]\ncommand={p.command}\npriority={p.priority}\n"
+        f"autorestart=true\nstartretries=1000\nstartsecs=1\n"
+        f"stopwaitsecs={p.patience}\nstopasgroup=false\nkillasgroup=true\n"
+        f"redirect_stderr=true\nstdout_logfile={logs}/{p.name}.log\n"
+        "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
+        for p in sorted(programs(), key=lambda p: p.priority)
+    ]
+    path.write_text("\n".join(parts), encoding="utf-8")
+    return path

@@ -1,0 +1,87 @@
+"""What goes in and out over the API; the names are the product's contract (docs/api.md)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from ninja import Schema
+from pydantic import Field
+
+from workers.engine.config import Architecture
+
+
+class TrainingOut(Schema):
+    id: UUID
+    name: str
+    model_id: UUID
+    dataset_id: UUID
+    tokenization_id: UUID
+    layer: int
+    architecture: str
+    hyperparameters: dict[str, Any]
+    status: str
+    shown_status: str
+    current_step: int
+    progress: float
+    final_loss: float | None
+    sae_path: str | None
+    error_message: str | None
+    created_at: datetime
+    started_at: datetime | None
+    completed_at: datetime | None
+    attempt: int
+    event_seq: int
+    latest: dict[str, Any]
+
+
+class TrainingIn(Schema):
+    name: str = Field(min_length=1, max_length=255)
+    tokenization_id: UUID
+    layer: int = Field(ge=0)
+    architecture: Architecture
+    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class RetryIn(Schema):
+    from_scratch: bool = False
+
+
+class MetricOut(Schema):
+    step: int
+    loss: float | None
+    l0: float | None
+    l1: float | None
+    reconstruction_loss: float | None
+    fvu: float | None
+    dead_neurons: int | None
+    tokens_seen: int | None
+    tokens_per_second: float | None
+    created_at: datetime
+
+
+class CheckpointOut(Schema):
+    id: UUID
+    step: int
+    attempt: int
+    path: str
+    size_bytes: int
+    sha256: str
+    created_at: datetime
+
+
+class TrainingPage(Schema):
+    items: list[TrainingOut]
+    count: int
+
+
+class ErrorItem(Schema):
+    field: str
+    message: str
+
+
+class Errors(Schema):
+    """Every refusal has this shape."""
+
+    errors: list[ErrorItem]

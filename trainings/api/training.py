@@ -1,0 +1,125 @@
+"""Trainings over HTTP: list, start, look, stop, go on, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from django.db.models import QuerySet
+from django.http import HttpRequest
+from django.shortcuts import get_object_or_404
+from ninja import Query, Router, Status
+from pydantic import ValidationError
+
+from trainings import nudge
+from trainings.models import Checkpoint, Tokenization, Training, TrainingMetric
+from workers.engine.config import ConfigError, TrainingConfig, problems
+
+from .schemas import (
+    CheckpointOut,
+    Errors,
+    MetricOut,
+    RetryIn,
+    TrainingIn,
+    TrainingOut,
+    TrainingPage,
+)
+
+router = Router()
+Limit = Annotated[int, Query(ge=1, le=10_000)]
+
+
+@router.get("", response=TrainingPage)
+def list_trainings(
+    request: HttpRequest,
+    status: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+    offset: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    """Newest first."""
+    found = Training.objects.visible()
+    if status:
+        found = found.filter(status=status)
+    return {"items": found[offset : offset + limit], "count": found.count()}
+
+
+@router.post("", response={201: TrainingOut, 422: Errors})
+def start_training(request: HttpRequest, payload: TrainingIn) -> Status[Any]:
+    """Queue a training; hyperparameters left out take their defaults."""
+    tokenization = get_object_or_404(
+        Tokenization.objects.select_related("model", "dataset"), pk=payload.tokenization_id
+    )
+    try:
+        config = TrainingConfig.model_validate(
+            payload.model_dump(include={"architecture", "layer", "hyperparameters"})
+        )
+    except ValidationError as error:
+        raise ConfigError(problems(error)) from error
+    training = Training.objects.start(name=payload.name, tokenization=tokenization, config=config)
+    training.refresh_from_db()
+    return Status(201, training)
+
+
+@router.get("/{uuid:pk}", response={200: TrainingOut, 404: Errors})
+def get_training(request: HttpRequest, pk: UUID) -> Training:
+    return _training(pk)
+
+
+@router.delete("/{uuid:pk}", response={202: None, 404: Errors})
+def delete_training(request: HttpRequest, pk: UUID) -> Status[None]:
+    """Stop it if it runs, then remove the row and every file."""
+    training = _training(pk)
+    Training.objects.request_delete(pk)
+    nudge.discard(training)
+    return Status(202, None)
+
+
+@router.post("/{uuid:pk}/stop", response={200: TrainingOut, 404: Errors, 409: Errors})
+def stop_training(request: HttpRequest, pk: UUID) -> Any:
+    """Save a checkpoint and the SAE, then end."""
+    won = Training.objects.visible().request_stop(_training(pk).pk)
+    return _training(pk) if won else _conflict(pk, "stopped")
+
+
+@router.post("/{uuid:pk}/resume", response={200: TrainingOut, 404: Errors, 409: Errors})
+def resume_training(request: HttpRequest, pk: UUID) -> Any:
+    """Go on from the newest checkpoint."""
+    return _restart(pk, from_scratch=False)
+
+
+@router.post("/{uuid:pk}/retry", response={200: TrainingOut, 404: Errors, 409: Errors})
+def retry_training(request: HttpRequest, pk: UUID, payload: RetryIn | None = None) -> Any:
+    """Try again, from the newest checkpoint or from step 0."""
+    return _restart(pk, from_scratch=bool(payload and payload.from_scratch))
+
+
+@router.get("/{uuid:pk}/metrics", response={200: list[MetricOut], 404: Errors})
+def list_metrics(
+    request: HttpRequest, pk: UUID, after_step: int = -1, limit: Limit = 10_000
+) -> QuerySet[TrainingMetric]:
+    """Points in the order of their steps."""
+    return _training(pk).metrics.filter(step__gt=after_step)[:limit]
+
+
+@router.get("/{uuid:pk}/checkpoints", response={200: list[CheckpointOut], 404: Errors})
+def list_checkpoints(request: HttpRequest, pk: UUID) -> QuerySet[Checkpoint]:
+    """Newest first."""
+    return _training(pk).checkpoints.all()
+
+
+def _training(pk: UUID) -> Training:
+    return get_object_or_404(Training.objects.visible(), pk=pk)
+
+
+def _restart(pk: UUID, *, from_scratch: bool) -> Any:
+    training = _training(pk)
+    if not Training.objects.restart(pk, from_scratch=from_scratch):
+        return _conflict(pk, "started again")
+    nudge.run(training)
+    return _training(pk)
+
+
+def _conflict(pk: UUID, wish: str) -> Status[Any]:
+    state = _training(pk).shown_status
+    message = f"This training is {state}; it cannot be {wish}."
+    return Status(409, {"errors": [{"field": "status", "message": message}]})

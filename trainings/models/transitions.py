@@ -1,0 +1,192 @@
+"""The states of a training and the ways between them.
+
+Each transition is one conditional UPDATE that says whether it won; whoever loses changes nothing.
+"""
+
+from __future__ import annotations
+
+import uuid
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self
+
+from django.db import models, transaction
+from django.db.models import F, Q
+from django.db.models.functions import Coalesce, Now
+
+from trainings import live, nudge
+from workers.engine.config import ConfigError, Problem, TrainingConfig, check
+
+from . import catalog
+from .lease import LeasedQuerySet
+
+if TYPE_CHECKING:
+    from .training import Training
+
+
+class Status(models.TextChoices):
+    PENDING = "pending", "Pending"
+    RUNNING = "running", "Running"
+    COMPLETED = "completed", "Completed"
+    FAILED = "failed", "Failed"
+    STOPPED = "stopped", "Stopped"
+
+
+ENDED = (Status.COMPLETED, Status.FAILED, Status.STOPPED)
+RESUMABLE = (Status.FAILED, Status.STOPPED)
+# An attempt that was lost this often without a new checkpoint will not get through by repeating.
+MAX_INTERRUPTIONS = 3
+
+
+class TrainingQuerySet(LeasedQuerySet):
+    def visible(self) -> Self:
+        """What the user has not deleted; files of the rest are being removed."""
+        return self.filter(delete_requested_at=None)
+
+    def claimable(self) -> Self:
+        """Pending, and all it reads is there."""
+        return (
+            super()
+            .claimable()
+            .filter(
+                model__status=catalog.Status.READY,
+                tokenization__status=catalog.Status.READY,
+                delete_requested_at=None,
+            )
+        )
+
+    def hopeless(self) -> Self:
+        """Waiting for a model or a tokenization that failed."""
+        failed = Q(model__status=catalog.Status.FAILED)
+        failed |= Q(tokenization__status=catalog.Status.FAILED)
+        return self.filter(failed, status=Status.PENDING)
+
+    def queue(self) -> Self:
+        """Pending runs in the order in which they start."""
+        return self.visible().filter(status=Status.PENDING).order_by("queued_at", "id")
+
+    def start(
+        self,
+        *,
+        name: str,
+        tokenization: catalog.Tokenization,
+        config: TrainingConfig,
+        pk: uuid.UUID | None = None,
+        nudge_workers: bool = True,
+    ) -> Training:
+        """Insert a pending run and tell the workers; the same pk a second time changes nothing.
+
+        Raises `ConfigError` for what cannot be trained on this model, naming each field.
+        """
+        facts = tokenization.model.facts
+        if facts is None:
+            raise ConfigError([Problem("model", f"{tokenization.model} is not ready yet.")])
+        found = check(config, facts)
+        if found:
+            raise ConfigError(found)
+        training, created = self.get_or_create(
+            pk=pk or uuid.uuid4(),
+            defaults={
+                "name": name,
+                "model": tokenization.model,
+                "dataset": tokenization.dataset,
+                "tokenization": tokenization,
+                "layer": config.layer,
+                "architecture": config.architecture.value,
+                "hyperparameters": config.hyperparameters.model_dump(mode="json"),
+            },
+        )
+        if created:
+            self._announce(training.pk)
+            if nudge_workers:
+                nudge.run(training)
+        return training
+
+    def claim(self, pk: Any, worker: str, **values: Any) -> int | None:
+        first = Coalesce(F("started_at"), Now())
+        attempt = super().claim(pk, worker, started_at=first, phase="starting", **values)
+        if attempt is not None:
+            self._announce(pk)
+        return attempt
+
+    def request_stop(self, pk: Any) -> bool:
+        """A queued run is stopped at once; a running one is asked to save and end."""
+        queued = self.filter(pk=pk, status=Status.PENDING)
+        running = self.filter(pk=pk, status=Status.RUNNING, stop_requested_at=None)
+        return self._won(
+            pk,
+            queued.update(status=Status.STOPPED, completed_at=Now())
+            or running.update(stop_requested_at=Now()),
+        )
+
+    def restart(self, pk: Any, *, from_scratch: bool) -> bool:
+        """Queue a failed or stopped run again, from its newest checkpoint or from step 0."""
+        again = {"current_step": 0, "latest": {}, "fresh_since_attempt": F("attempt") + 1}
+        return self._won(
+            pk,
+            self.visible()
+            .filter(pk=pk, status__in=RESUMABLE)
+            .update(
+                status=Status.PENDING,
+                queued_at=Now(),
+                completed_at=None,
+                stop_requested_at=None,
+                error_message=None,
+                interruptions=0,
+                **(again if from_scratch else {}),
+            ),
+        )
+
+    def requeue_lost(self, pk: Any) -> bool:
+        """A run whose worker vanished goes on from its newest checkpoint, a few times at most."""
+        lost = self.lost().filter(pk=pk, interruptions__lt=MAX_INTERRUPTIONS)
+        return self._won(
+            pk,
+            lost.update(
+                status=Status.PENDING,
+                lease_expires_at=None,
+                queued_at=Now(),
+                interruptions=F("interruptions") + 1,
+            ),
+        )
+
+    def hand_back(self, pk: Any, attempt: int) -> bool:
+        """A worker that ends in good order leaves its run to the next one."""
+        return self._won(pk, self.end(pk, attempt, Status.PENDING, queued_at=Now()))
+
+    def give_up(self, pk: Any, reason: str) -> bool:
+        """Fail a run that is lost too often, or that waits for something that cannot come."""
+        stuck = self.filter(pk=pk).filter(
+            Q(status=Status.PENDING) | Q(status=Status.RUNNING, lease_expires_at__lt=Now())
+        )
+        return self._won(
+            pk,
+            stuck.update(
+                status=Status.FAILED,
+                error_message=reason,
+                lease_expires_at=None,
+                completed_at=Now(),
+            ),
+        )
+
+    def request_delete(self, pk: Any) -> bool:
+        """Hide the run and, if it is running, stop it; its files go once nothing writes them."""
+        marked = self.visible().filter(pk=pk).update(delete_requested_at=Now())
+        if marked and not self.request_stop(pk):
+            self._announce(pk)
+        return bool(marked)
+
+    def to_discard(self) -> Self:
+        """Deleted by the user and no longer written to by anybody."""
+        idle = ~Q(status=Status.RUNNING) | Q(lease_expires_at__lt=Now())
+        return self.filter(idle, delete_requested_at__isnull=False)
+
+    def _won(self, pk: Any, rows: int) -> bool:
+        if rows:
+            self._announce(pk)
+        return bool(rows)
+
+    def _announce(self, pk: Any) -> None:
+        """Tell open pages, after the commit, that the run's state is another one."""
+        self.filter(pk=pk).update(event_seq=F("event_seq") + 1)
+        seq = self.values_list("event_seq", flat=True).get(pk=pk)
+        transaction.on_commit(partial(live.publish, "status", pk, seq, {}))

@@ -1,0 +1,52 @@
+"""What a message sets off. Each carries an id; the row says what is to be done."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import socket
+
+import dramatiq
+
+from trainings.models import Training
+from workers import catalog, supervisor
+
+from .broker import JOBS, TRAININGS, broker
+
+logger = logging.getLogger(__name__)
+
+broker()
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@dramatiq.actor(queue_name=TRAININGS)
+def run_training(pk: str) -> None:
+    """Train one pending run, if nobody else has it."""
+    supervisor.run(pk, worker_name())
+    discard_if_asked(pk)
+
+
+@dramatiq.actor(queue_name=JOBS)
+def prepare(label: str, pk: str) -> None:
+    """Make a model, a dataset or a tokenization ready."""
+    catalog.prepare(label, pk, worker_name())
+
+
+@dramatiq.actor(queue_name=JOBS)
+def discard_training(pk: str) -> None:
+    discard_if_asked(pk)
+
+
+def discard_if_asked(pk: str) -> None:
+    """Remove files and row of a deleted run that nobody writes to any more."""
+    training = Training.objects.to_discard().filter(pk=pk).first()
+    if training is None:
+        return
+    if training.folder.exists():
+        shutil.rmtree(training.folder)
+    training.delete()
+    logger.info("Deleted %s (%s) with its files", training.name, pk)

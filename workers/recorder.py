@@ -1,0 +1,183 @@
+"""What a run says, written to the database in batches and then told to open pages.
+
+Every write names the attempt. A supervisor whose run was taken over writes nothing: `flush` says so
+and it ends its child.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import F
+from django.db.models.functions import Now
+
+from trainings import live
+from trainings.models import METRIC_FIELDS, Checkpoint, Sae, Training, TrainingMetric
+from trainings.models.lease import lease_end
+
+logger = logging.getLogger(__name__)
+
+Event = dict[str, Any]
+PUBLISH_EVERY = 0.5
+RENEW_EVERY = 10.0
+FINAL = ("completed", "stopped", "failed")
+MAX_WARNINGS = 20
+
+
+class LeaseLost(Exception):
+    """The run belongs to another attempt, or is gone."""
+
+
+@dataclass
+class Recorder:
+    """Collects the events of one attempt and writes them at most twice a second."""
+
+    training_id: UUID
+    attempt: int
+    _events: list[Event] = field(default_factory=list)
+    _flushed: float = 0.0
+
+    def take(self, event: Event) -> None:
+        self._events.append(event)
+
+    def due(self) -> bool:
+        """Whether there is something to write, or the lease wants renewing."""
+        age = time.monotonic() - self._flushed
+        return age >= (PUBLISH_EVERY if self._events else RENEW_EVERY)
+
+    def flush(self) -> None:
+        """Write everything taken so far in one transaction, then publish it.
+
+        Raises `LeaseLost` when the row is no longer this attempt's, and django.db's
+        `OperationalError` when the database cannot be written; the events are kept then.
+        """
+        events = list(self._events)
+        with transaction.atomic():
+            messages = self._write(events)
+        del self._events[: len(events)]
+        self._flushed = time.monotonic()
+        for event, seq, data in messages:
+            live.publish(event, self.training_id, seq, data)
+
+    def _write(self, events: list[Event]) -> list[tuple[str, int, dict[str, Any]]]:
+        told = _told(events)
+        held = Training.objects.held(self.training_id, self.attempt)
+        changes = {"lease_expires_at": lease_end(), "event_seq": F("event_seq") + len(told)}
+        for event in events:
+            changes |= self._row_changes(event)
+        if not held.update(**changes):
+            raise LeaseLost(f"attempt {self.attempt} of {self.training_id}")
+        for event in events:
+            self._write_rows(event)
+        self._write_points([e for e in events if e["event"] == "progress"])
+        if not told:
+            return []
+        row = Training.objects.values_list("event_seq", flat=True)
+        last = row.get(pk=self.training_id)
+        first = last - len(told) + 1
+        return [(name, first + i, data) for i, (name, data) in enumerate(told)]
+
+    def _row_changes(self, event: Event) -> dict[str, Any]:
+        """Columns of the training that follow from one event."""
+        kind, step = event["event"], event.get("step")
+        match kind:
+            case "phase":
+                return {"phase": event["phase"]}
+            case "started":
+                return {"run_facts": _data(event), "current_step": step, "run_warnings": []}
+            case "progress":
+                return {"current_step": step, "latest": _data(event), "phase": "training"}
+            case "checkpoint":
+                return {"interruptions": 0}
+            case "completed" | "stopped":
+                return {
+                    "status": kind,
+                    "current_step": step,
+                    "final_loss": event["final_loss"],
+                    "sae_path": event["sae_path"],
+                    **_ended(),
+                }
+            case "failed":
+                return {"status": kind, "error_message": event["error"], **_ended()}
+        return {}
+
+    def _write_rows(self, event: Event) -> None:
+        match event["event"]:
+            case "started":
+                # What a lost attempt logged after its last checkpoint happens again.
+                resumed_from = event.get("resumed_from")
+                later = TrainingMetric.objects.filter(training=self.training_id)
+                if resumed_from is not None:
+                    later = later.filter(step__gt=resumed_from)
+                later.delete()
+            case "checkpoint":
+                Checkpoint.objects.update_or_create(
+                    training_id=self.training_id,
+                    attempt=self.attempt,
+                    step=event["step"],
+                    defaults={
+                        "path": event["checkpoint_path"],
+                        "size_bytes": event["bytes"],
+                        "sha256": event["sha256"],
+                    },
+                )
+            case "warning":
+                self._add_warning(event)
+            case "completed" | "stopped" if event["sae_path"]:
+                Sae.objects.update_or_create(
+                    training_id=self.training_id,
+                    defaults={
+                        "path": event["sae_path"],
+                        "format": event["export"]["format"],
+                        "step": event["step"],
+                        "evaluation": event["evaluation"] or {},
+                        "export": event["export"],
+                    },
+                )
+
+    def _add_warning(self, event: Event) -> None:
+        row = Training.objects.filter(pk=self.training_id)
+        warnings = [w for w in row.values_list("run_warnings", flat=True).get() if w]
+        kept = [w for w in warnings if w["code"] != event["code"]]
+        row.update(run_warnings=[*kept, _data(event)][-MAX_WARNINGS:])
+
+    def _write_points(self, points: list[Event]) -> None:
+        TrainingMetric.objects.bulk_create(
+            [
+                TrainingMetric(
+                    training_id=self.training_id, **{n: point.get(n) for n in METRIC_FIELDS}
+                )
+                for point in points
+            ],
+            update_conflicts=True,
+            unique_fields=["training", "step"],
+            update_fields=[n for n in METRIC_FIELDS if n != "step"],
+        )
+
+    def hand_back(self) -> bool:
+        """Queue the run again, for the next worker to go on from the newest checkpoint."""
+        return Training.objects.hand_back(self.training_id, self.attempt)
+
+
+def _told(events: list[Event]) -> list[tuple[str, dict[str, Any]]]:
+    """What goes out: progress as one message with all its points, the rest as it came."""
+    progress = [e for e in events if e["event"] == "progress"]
+    told = [(e["event"], _data(e)) for e in events if e["event"] != "progress"]
+    if progress:
+        points = [{n: e.get(n) for n in METRIC_FIELDS} for e in progress]
+        # Before a final event, so that nobody sees progress after the end.
+        told.insert(0, ("progress", {**_data(progress[-1]), "points": points}))
+    return told
+
+
+def _data(event: Event) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name != "event"}
+
+
+def _ended() -> dict[str, Any]:
+    return {"completed_at": Now(), "lease_expires_at": None, "phase": ""}

@@ -1,0 +1,214 @@
+"""Owns one child process that trains: starts it, hears it, stops it, and says how it ended.
+
+A fault in the child (a segfault, the CUDA driver, the out-of-memory killer) ends one run and never
+the worker.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+from uuid import UUID
+
+from django.conf import settings
+from django.db import OperationalError
+
+from trainings.models import Training
+from workers.engine.config import RunSpec
+
+from .recorder import FINAL, Event, LeaseLost, Recorder
+
+logger = logging.getLogger(__name__)
+
+# Set when this worker is told to end; runs are then saved and queued again.
+shutting_down = threading.Event()
+
+TICK = 0.2
+ASK_EVERY = 1.0
+SECRETS = ("SAESTUDIO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
+
+
+def run(training_pk: str, worker: str, on_event: Callable[[Event], None] | None = None) -> bool:
+    """Claim a pending run and see it through. False if there was nothing to claim."""
+    attempt = Training.objects.claim(training_pk, worker)
+    if attempt is None:
+        return False
+    training = Training.objects.select_related("model", "dataset", "tokenization").get(
+        pk=training_pk
+    )
+    logger.info("Attempt %s of %s (%s) starts", attempt, training.name, training.pk)
+    Attempt(training, attempt, on_event or (lambda event: None)).run()
+    return True
+
+
+class Attempt:
+    """One try at one training, from the start of its process to the last row it writes."""
+
+    def __init__(self, training: Training, attempt: int, on_event: Callable[[Event], None]) -> None:
+        self.training_id: UUID = training.pk
+        self.folder = training.attempt_folder(attempt)
+        self.recorder = Recorder(training.pk, attempt)
+        self.on_event = on_event
+        self.lines: queue.Queue[str | None] = queue.Queue()
+        self.final: Event | None = None
+        self.told_to_stop = False
+        self._asked = 0.0
+        run_spec(training, attempt).write(self.folder)
+
+    def run(self) -> None:
+        with (self.folder / "log.txt").open("ab") as log, _spawn(self.folder, log) as child:
+            try:
+                self._follow(child)
+            except LeaseLost:
+                logger.warning("%s was taken over; its process is ended", self.training_id)
+                return
+            finally:
+                _end(child)
+        self._close(child.returncode)
+
+    def _follow(self, child: subprocess.Popen[str]) -> None:
+        """Hear the child until it has said its last word and is gone."""
+        assert child.stdout is not None
+        threading.Thread(target=_read, args=(child.stdout, self.lines), daemon=True).start()
+        while self._take():
+            if self.recorder.due():
+                self._flush()
+            if not self.told_to_stop and (shutting_down.is_set() or self._stop_requested()):
+                self.told_to_stop = True
+                child.send_signal(signal.SIGUSR1 if shutting_down.is_set() else signal.SIGTERM)
+        child.wait()
+
+    def _take(self) -> bool:
+        """Take what the child said within one tick. False after its last line."""
+        until = time.monotonic() + TICK
+        while (left := until - time.monotonic()) > 0:
+            try:
+                line = self.lines.get(timeout=left)
+            except queue.Empty:
+                return True
+            if line is None:
+                return False
+            self._hear(line)
+        return True
+
+    def _hear(self, line: str) -> None:
+        try:
+            event = json.loads(line)
+            event["event"]
+        except (ValueError, TypeError, KeyError):
+            logger.warning("%s printed what is no event: %.200s", self.training_id, line)
+            return
+        if event["event"] in FINAL or event["event"] == "paused":
+            self.final = event
+        if event["event"] != "paused":
+            self.recorder.take(event)
+        self.on_event(event)
+
+    def _flush(self) -> None:
+        try:
+            self.recorder.flush()
+        except OperationalError as error:
+            # A locked or restarting database: the events stay here until it is back.
+            logger.warning("%s cannot be written yet: %s", self.training_id, error)
+
+    def _stop_requested(self) -> bool:
+        if time.monotonic() - self._asked < ASK_EVERY:
+            return False
+        self._asked = time.monotonic()
+        try:
+            row = Training.objects.filter(pk=self.training_id)
+            return row.filter(stop_requested_at__isnull=False).exists()
+        except OperationalError as error:
+            logger.warning("%s cannot be read yet: %s", self.training_id, error)
+            return False
+
+    def _close(self, returncode: int) -> None:
+        if self.final is None:
+            self.recorder.take({"event": "failed", "step": None, "error": how_it_ended(returncode)})
+        deadline = time.monotonic() + 600
+        while True:
+            try:
+                self.recorder.flush()
+                break
+            except LeaseLost:
+                return
+            except OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+        if self.final and self.final["event"] == "paused":
+            self.recorder.hand_back()
+
+
+def run_spec(training: Training, attempt: int) -> RunSpec:
+    """All that the child needs to know."""
+    own = training.checkpoints.filter(attempt__gte=training.fresh_since_attempt)
+    return RunSpec(
+        training_id=str(training.pk),
+        name=training.name,
+        attempt=attempt,
+        config=training.config,
+        model_path=training.model.folder,
+        model_name=training.model.location or training.model.name,
+        tokens_path=training.tokenization.folder,
+        dataset_name=training.dataset.name,
+        resume_from=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),
+    )
+
+
+def how_it_ended(returncode: int) -> str:
+    """A sentence for a process that ended without saying why."""
+    if returncode >= 0:
+        return (
+            f"The training process ended with exit code {returncode} without saying why; "
+            "its log has the last lines."
+        )
+    name = signal.Signals(-returncode).name
+    if -returncode == signal.SIGKILL:
+        return (
+            "The training process was killed (SIGKILL). Most often the machine ran out of memory: "
+            "try a smaller batch, buffer or latent dimension, or resume from the last checkpoint."
+        )
+    return (
+        f"The training process crashed ({name}). Its log has the last lines; "
+        "it can be resumed from the last checkpoint."
+    )
+
+
+def _spawn(folder: Path, log: IO[bytes]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "workers.engine", str(folder)],
+        cwd=settings.BASE_DIR,
+        env={name: value for name, value in os.environ.items() if name not in SECRETS},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=log,
+        text=True,
+        encoding="utf-8",
+        # A group of its own: Ctrl-C reaches the supervisor, which then saves the run.
+        start_new_session=True,
+    )
+
+
+def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    for line in stream:
+        lines.put(line)
+    lines.put(None)
+
+
+def _end(child: subprocess.Popen[Any]) -> None:
+    """Leave nothing of the child's group behind."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,93 @@
+"""Finds work that got lost between the database and the workers, and sends it again.
+
+`python -m workers.sweeper` looks every 30 seconds. Any number of sweepers may run: each repair is a
+conditional UPDATE, and a message too many costs nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+
+import django
+from redis.exceptions import RedisError
+
+EVERY = 30.0
+logger = logging.getLogger("workers.sweeper")
+
+
+def sweep() -> None:
+    """Look once."""
+    _trainings()
+    _catalog()
+
+
+def _trainings() -> None:
+    from trainings import nudge
+    from trainings.models import Training
+    from workers.broker import TRAININGS
+
+    for training in Training.objects.lost():
+        if not Training.objects.requeue_lost(training.pk):
+            Training.objects.give_up(
+                training.pk,
+                "The worker was lost three times without a new checkpoint; the log of the last "
+                "attempt may say why. The run can be resumed.",
+            )
+    for training in Training.objects.hopeless().select_related("model", "tokenization"):
+        cause = training.model.error_message or training.tokenization.error_message
+        Training.objects.give_up(training.pk, f"What it reads could not be prepared: {cause}")
+    if _queue_is_empty(TRAININGS):
+        for training in Training.objects.claimable().order_by("queued_at"):
+            nudge.run(training)
+    for training in Training.objects.to_discard():
+        nudge.discard(training)
+
+
+def _catalog() -> None:
+    from trainings import nudge
+    from trainings.models import Dataset, LanguageModel, Tokenization
+    from workers.broker import JOBS
+
+    empty = _queue_is_empty(JOBS)
+    for model in (LanguageModel, Dataset, Tokenization):
+        for row in model.objects.lost():
+            model.objects.requeue_lost(row.pk)
+        if empty:
+            for row in model.objects.claimable():
+                nudge.prepare(row)
+
+
+def _queue_is_empty(queue: str) -> bool:
+    """Whether every message was taken: what is still pending then has lost its own."""
+    from workers.broker import broker
+
+    try:
+        return not broker().client.llen(f"dramatiq:{queue}")
+    except RedisError as error:
+        logger.warning("Redis cannot be asked: %s", error)
+        return False
+
+
+def main() -> None:
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saestudio.settings")
+    django.setup()
+    from django.db import OperationalError, close_old_connections
+
+    ending = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.set())
+    while True:
+        try:
+            sweep()
+        except OperationalError as error:
+            logger.warning("The database cannot be asked: %s", error)
+        close_old_connections()
+        if ending.wait(EVERY):
+            return
+
+
+if __name__ == "__main__":
+    main()
