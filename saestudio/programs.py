@@ -6,6 +6,7 @@ supervisord starts again what dies, and ends all of them when it ends.
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,18 +26,32 @@ class Program:
     priority: int = 100
 
 
+_WORKER = ("-m", "dramatiq", "workers.boot", "--processes", "1", "--threads", "1", "--queues")
+# What follows `python` for each program; the web's address is filled in.
+COMMANDS = {
+    "web": (
+        "-m",
+        "daphne",
+        "--bind",
+        "{bind}",
+        "--port",
+        "{port}",
+        "--no-server-name",
+        "saestudio.asgi:application",
+    ),
+    "trainer": (*_WORKER, "trainings"),
+    "jobs": (*_WORKER, "jobs"),
+    "sweeper": ("-m", "workers.sweeper"),
+}
+# A run that is told to end writes its checkpoint first.
+PATIENCE = {"trainer": 120, "jobs": 30}
+
+
 def programs() -> list[Program]:
-    python = sys.executable
-    worker = f"{python} -m dramatiq workers.boot --processes 1 --threads 1 --queues"
+    """What this machine runs; Redis only where no other one is named."""
     found = [
-        Program(
-            "web",
-            f"{python} -m daphne --bind {settings.BIND} --port {settings.PORT} "
-            "--no-server-name saestudio.asgi:application",
-        ),
-        Program("trainer", f"{worker} trainings", patience=120),
-        Program("jobs", f"{worker} jobs", patience=30),
-        Program("sweeper", f"{python} -m workers.sweeper"),
+        Program(name, _command(words), patience=PATIENCE.get(name, 10))
+        for name, words in COMMANDS.items()
     ]
     if not os.environ.get("REDIS_URL"):
         config = redis_server.write_config(settings.REDIS_FOLDER)
@@ -65,3 +80,8 @@ def write_supervisor_config() -> Path:
     ]
     path.write_text("\n".join(parts), encoding="utf-8")
     return path
+
+
+def _command(words: tuple[str, ...]) -> str:
+    filled = [word.format(bind=settings.BIND, port=settings.PORT) for word in words]
+    return shlex.join([sys.executable, *filled])

@@ -1,0 +1,23 @@
+"""Loaded before everything else: tests have a data folder of their own and no network."""
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+# Short, so that the Redis socket's path stays within the kernel's limit.
+HOME = Path(tempfile.mkdtemp(prefix="sae-"))
+atexit.register(shutil.rmtree, HOME, ignore_errors=True)
+
+os.environ["SAESTUDIO_HOME"] = str(HOME)
+os.environ["DJANGO_SETTINGS_MODULE"] = "saestudio.settings"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["dramatiq_queue_prefetch"] = "1"
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's own loop runs in the test's thread.
+for name in ("REDIS_URL", "SAESTUDIO_SECRET_KEY", "SAESTUDIO_PORT", "SAESTUDIO_DEBUG"):
+    os.environ.pop(name, None)
+if os.environ.get("SAESTUDIO_TEST_DATABASE_URL"):
+    os.environ["DATABASE_URL"] = os.environ["SAESTUDIO_TEST_DATABASE_URL"]
+else:
+    os.environ.pop("DATABASE_URL", None)
