@@ -68,7 +68,6 @@ def write_supervisor_config() -> Path:
     parts = [
         f"[supervisord]\nnodaemon=true\nsilent=true\nlogfile={logs}/supervisord.log\n"
         f"pidfile={settings.HOME}/supervisord.pid\ndirectory={settings.BASE_DIR}\n"
-        "environment=dramatiq_queue_prefetch=1\n"
     ]
     parts += [
         f"[program:{p.name}]\ncommand={p.command}\npriority={p.priority}\n"
@@ -78,7 +77,8 @@ def write_supervisor_config() -> Path:
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
         for p in sorted(programs(), key=lambda p: p.priority)
     ]
-    path.write_text("\n".join(parts), encoding="utf-8")
+    # supervisord expands %; no value here means to use that.
+    path.write_text("\n".join(parts).replace("%", "%%"), encoding="utf-8")
     return path
 
 

@@ -31,7 +31,7 @@ def run_training(pk: str) -> None:
 
 
 @dramatiq.actor(queue_name=JOBS)
-def prepare(label: str, pk: str) -> None:
+def prepare(label: Label, pk: str) -> None:
     """Make a model, a dataset or a tokenization ready."""
     catalog.prepare(label, pk, worker_name())
 

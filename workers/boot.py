@@ -1,31 +1,31 @@
-"""Where a worker process begins: `dramatiq workers.boot --queues trainings`.
-
-Prefetching is turned down before dramatiq reads it: a worker that waits on a run of days must not
-hold the next one back from an idle worker.
-"""
+"""Where a worker process begins: `dramatiq workers.boot --queues trainings`."""
 
 import os
 
-os.environ.setdefault("dramatiq_queue_prefetch", "1")
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saestudio.settings")
-
 import django
 
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saestudio.settings")
 django.setup()
 
-from dramatiq.middleware import Middleware  # noqa: E402 (Django first)
+from dramatiq import Worker  # noqa: E402 (Django first)
+from dramatiq.middleware import Middleware  # noqa: E402
 
 from workers import actors, supervisor  # noqa: E402
 from workers.broker import broker  # noqa: E402
 
 
-class SaveRunsAtShutdown(Middleware):
-    """Asynchronous exceptions land anywhere, even inside a write; a flag is looked at in turn."""
+class OneRunAtATime(Middleware):
+    """Fits dramatiq's worker to jobs that take days."""
 
-    def before_worker_shutdown(self, broker: object, worker: object) -> None:
+    def before_worker_boot(self, broker: object, worker: Worker) -> None:
+        """A worker busy with one run must not hold the next one back from an idle worker."""
+        worker.queue_prefetch = 1
+
+    def before_worker_shutdown(self, broker: object, worker: Worker) -> None:
+        """Asynchronous exceptions land anywhere, even inside a write; a flag is looked at."""
         supervisor.shutting_down.set()
 
 
-broker().add_middleware(SaveRunsAtShutdown())
+broker().add_middleware(OneRunAtATime())
 
 __all__ = ["actors"]

@@ -37,7 +37,7 @@ class FreshConnections(Middleware):
 
 def make_broker(url: str) -> RedisBroker:
     """No retries and no time limit: the attempt counter and the lease live in the database."""
-    return RedisBroker(
+    return RedisBroker(  # type: ignore[no-untyped-call]
         url=url,
         middleware=[
             TimeLimit(time_limit=float("inf")),

@@ -108,7 +108,8 @@ def list_checkpoints(request: HttpRequest, pk: UUID) -> QuerySet[Checkpoint]:
 
 
 def _training(pk: UUID) -> Training:
-    return get_object_or_404(Training.objects.visible(), pk=pk)
+    found: Training = get_object_or_404(Training.objects.visible(), pk=pk)
+    return found
 
 
 def _restart(pk: UUID, *, from_scratch: bool) -> Any:

@@ -37,6 +37,11 @@ class CatalogQuerySet(LeasedQuerySet):
         """Preparing starts anew: a half-made folder never counted."""
         return bool(self.lost().filter(pk=pk).update(status=Status.PENDING, progress=0.0))
 
+    def retry(self, pk: Any) -> bool:
+        """Queue a failed preparation again."""
+        failed = self.filter(pk=pk, status=Status.FAILED)
+        return bool(failed.update(status=Status.PENDING, error_message="", progress=0.0))
+
 
 class Prepared(Leased):
     """Something a job makes ready, with its progress and, if it failed, the reason."""
@@ -52,7 +57,7 @@ class Prepared(Leased):
     created_at = models.DateTimeField(db_default=Now())
     ready_at = models.DateTimeField(null=True, blank=True)
 
-    objects = CatalogQuerySet.as_manager()
+    objects: ClassVar[models.Manager[Any]] = CatalogQuerySet.as_manager()
 
     class Meta:
         abstract = True

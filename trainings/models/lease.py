@@ -11,12 +11,13 @@ from typing import Any, Self
 
 from django.db import models
 from django.db.models import DateTimeField, ExpressionWrapper, F
+from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
 LEASE = timedelta(seconds=60)
 
 
-def lease_end() -> ExpressionWrapper:
+def lease_end() -> Combinable:
     """A moment one lease from now, computed by the database."""
     return ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
 

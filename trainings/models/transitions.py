@@ -83,6 +83,7 @@ class TrainingQuerySet(LeasedQuerySet):
         found = check(config, facts)
         if found:
             raise ConfigError(found)
+        training: Training
         training, created = self.get_or_create(
             pk=pk or uuid.uuid4(),
             defaults={
