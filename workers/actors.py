@@ -11,6 +11,7 @@ import dramatiq
 
 from trainings.models import Training
 from workers import catalog, supervisor
+from workers.catalog import Label
 
 from .broker import JOBS, TRAININGS, broker
 

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 # Set when this worker is told to end; runs are then saved and queued again.
 shutting_down = threading.Event()
 
+# What follows `python` to train what lies in a run folder.
+ENGINE = ("-m", "workers.engine")
 TICK = 0.2
 ASK_EVERY = 1.0
 SECRETS = ("SAESTUDIO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
@@ -187,7 +189,7 @@ def how_it_ended(returncode: int) -> str:
 
 def _spawn(folder: Path, log: IO[bytes]) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "workers.engine", str(folder)],
+        [sys.executable, *ENGINE, str(folder)],
         cwd=settings.BASE_DIR,
         env={name: value for name, value in os.environ.items() if name not in SECRETS},
         stdin=subprocess.DEVNULL,

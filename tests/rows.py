@@ -1,0 +1,51 @@
+"""Rows for tests that need them and not the files behind them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.tiny import D_MODEL, N_LAYERS
+from trainings.models import Dataset, LanguageModel, Tokenization, Training
+from workers.engine.config import Hyperparameters, TrainingConfig
+
+
+def a_tokenization(status: str = "ready") -> Tokenization:
+    model, _ = LanguageModel.objects.get_or_create(
+        name="tiny-llama",
+        source="folder",
+        location="tiny-llama",
+        defaults={"d_model": D_MODEL, "n_layers": N_LAYERS, "status": "ready"},
+    )
+    dataset, _ = Dataset.objects.get_or_create(
+        name="topics", source="file", location="topics.txt", defaults={"status": "ready"}
+    )
+    found, _ = Tokenization.objects.get_or_create(
+        model=model,
+        dataset=dataset,
+        context_length=64,
+        defaults={"n_tokens": 100_000, "n_contexts": 1600, "status": status},
+    )
+    return found
+
+
+def a_training(
+    *,
+    name: str = "a run",
+    architecture: str = "standard",
+    layer: int = 1,
+    hyperparameters: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Training:
+    """A pending run; `changes` are columns set afterwards, such as status="running"."""
+    config = TrainingConfig(
+        architecture=architecture,
+        layer=layer,
+        hyperparameters=Hyperparameters.below_ranges(**(hyperparameters or {})),
+    )
+    training = Training.objects.start(
+        name=name, tokenization=a_tokenization(), config=config, nudge_workers=False
+    )
+    if changes:
+        Training.objects.filter(pk=training.pk).update(**changes)
+    training.refresh_from_db()
+    return training

@@ -1,0 +1,140 @@
+"""The supervisor against children that misbehave: each is a real process."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import wait_for
+from tests.rows import a_training
+from trainings import live
+from trainings.models import Training
+from workers import supervisor
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STARTED = """
+import json, os, signal, sys, time
+def say(**event):
+    print(json.dumps(event), flush=True)
+say(event="started", step=0, resumed_from=None)
+"""
+STOPPED = """
+def stop(*_):
+    say(event="stopped", step=7, sae_path=None, final_loss=0.5, evaluation=None,
+        export={"format": "none"})
+    sys.exit(0)
+signal.signal(signal.SIGTERM, stop)
+def pause(*_):
+    say(event="paused", step=7)
+    sys.exit(0)
+signal.signal(signal.SIGUSR1, pause)
+"""
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path):  # type: ignore[no-untyped-def]
+    """Puts a script in the engine's place."""
+    monkeypatch.setattr(live, "publish", lambda *_: None)
+
+    def install(body: str) -> None:
+        script = tmp_path / "child.py"
+        script.write_text(STARTED + textwrap.dedent(body), encoding="utf-8")
+        monkeypatch.setattr(supervisor, "ENGINE", (str(script),))
+
+    return install
+
+
+def run(training: Training) -> Training:
+    assert supervisor.run(str(training.pk), "worker")
+    training.refresh_from_db()
+    return training
+
+
+def test_a_killed_child_fails_its_run_with_a_readable_reason(child) -> None:  # type: ignore[no-untyped-def]
+    child("os.kill(os.getpid(), signal.SIGKILL)")
+    training = run(a_training())
+    assert training.status == "failed"
+    assert "killed" in training.error_message and "memory" in training.error_message
+
+
+def test_a_crash_fails_its_run_and_not_the_worker(child) -> None:  # type: ignore[no-untyped-def]
+    child("os.kill(os.getpid(), signal.SIGSEGV)")
+    training = run(a_training())
+    assert (training.status, "SIGSEGV" in training.error_message) == ("failed", True)
+
+
+def test_a_child_that_ends_without_a_word_is_a_failure(child) -> None:  # type: ignore[no-untyped-def]
+    child("sys.exit(0)")
+    assert run(a_training()).status == "failed"
+
+
+def test_what_is_no_event_is_passed_over(child) -> None:  # type: ignore[no-untyped-def]
+    child(
+        """
+        print("hello"); print("[1, 2]"); print("{}")
+        say(event="failed", step=3, error="The loss is not finite.")
+        """
+    )
+    assert run(a_training()).error_message == "The loss is not finite."
+
+
+def test_stop_reaches_the_child_and_the_row(child) -> None:  # type: ignore[no-untyped-def]
+    child(STOPPED + "signal.pause()")
+    training = a_training()
+    thread = threading.Thread(target=run, args=(training,))
+    thread.start()
+    wait_for(lambda: Training.objects.filter(pk=training.pk, phase="starting"), "the claim")
+    Training.objects.request_stop(training.pk)
+    thread.join(30)
+    training.refresh_from_db()
+    assert (training.status, training.current_step) == ("stopped", 7)
+
+
+def test_a_worker_that_shuts_down_leaves_the_run_to_the_next_one(
+    child, monkeypatch: pytest.MonkeyPatch
+) -> None:  # type: ignore[no-untyped-def]
+    child(STOPPED + "signal.pause()")
+    ending = threading.Event()
+    ending.set()
+    monkeypatch.setattr(supervisor, "shutting_down", ending)
+    assert run(a_training()).status == "pending"
+
+
+def test_a_run_that_was_taken_over_loses_its_child(child, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    child(f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)")
+    training = a_training()
+    thread = threading.Thread(target=supervisor.run, args=(str(training.pk), "worker"))
+    thread.start()
+    pid = int(wait_for(lambda: _text(tmp_path / "pid"), "the child"))
+    Training.objects.filter(pk=training.pk).update(attempt=2)
+    thread.join(30)
+    assert not thread.is_alive()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+    training.refresh_from_db()
+    assert (training.status, training.attempt) == ("running", 2)
+
+
+def test_the_child_is_told_no_secret(child, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("SAESTUDIO_SECRET_KEY", "hush")
+    child('say(event="failed", step=0, error=os.environ.get("SAESTUDIO_SECRET_KEY", "nothing"))')
+    assert run(a_training()).error_message == "nothing"
+
+
+def test_an_attempt_resumes_from_its_own_line_of_checkpoints(home: Path) -> None:
+    training = a_training(attempt=3, fresh_since_attempt=2)
+    for attempt, step in ((1, 900), (2, 100), (2, 200)):
+        training.checkpoints.create(
+            attempt=attempt, step=step, path=f"/{attempt}/{step}", size_bytes=1, sha256="x"
+        )
+    spec = supervisor.run_spec(training, 3)
+    assert [str(p) for p in spec.resume_from] == ["/2/200", "/2/100"]
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""
