@@ -8,6 +8,7 @@ from pathlib import Path
 
 # Short, so that the Redis socket's path stays within the kernel's limit.
 HOME = Path(tempfile.mkdtemp(prefix="sae-"))
+(HOME / "static").mkdir()
 atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 
 os.environ["SAESTUDIO_HOME"] = str(HOME)

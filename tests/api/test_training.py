@@ -1,0 +1,130 @@
+"""The REST API over trainings: contract, errors, states."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tests.rows import a_tokenization, a_training
+from trainings.models import Training
+
+pytestmark = pytest.mark.django_db
+
+CONTRACT = {
+    "id",
+    "name",
+    "model_id",
+    "dataset_id",
+    "tokenization_id",
+    "layer",
+    "architecture",
+    "hyperparameters",
+    "status",
+    "current_step",
+    "final_loss",
+    "sae_path",
+    "error_message",
+    "created_at",
+    "started_at",
+    "completed_at",
+}
+
+
+@pytest.fixture
+def api(client: Client) -> Client:
+    client.force_login(User.objects.create_user("ada"))
+    return client
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    return {
+        "name": "from a script",
+        "tokenization_id": str(a_tokenization().pk),
+        "layer": 1,
+        "architecture": "jumprelu",
+        "hyperparameters": {"num_steps": 2000},
+        **changes,
+    }
+
+
+def post(api: Client, path: str, data: Any = None) -> Any:
+    return api.post(f"/api/v1/trainings{path}", data, content_type="application/json")
+
+
+def test_a_started_training_carries_the_contracts_names(api: Client) -> None:
+    answer = post(api, "", body())
+    assert answer.status_code == 201
+    assert set(answer.json()) >= CONTRACT
+    assert answer.json()["hyperparameters"]["num_steps"] == 2000
+    assert answer.json()["status"] == "pending"
+
+
+def test_bad_values_are_named_one_by_one(api: Client) -> None:
+    wrong = {"num_steps": 5, "learning_rate": "fast", "lernrate": 1}
+    answer = post(api, "", body(hyperparameters=wrong))
+    assert answer.status_code == 422
+    assert {e["field"] for e in answer.json()["errors"]} == {
+        "num_steps",
+        "learning_rate",
+        "lernrate",
+    }
+    assert not Training.objects.exists()
+
+
+def test_a_layer_beyond_the_model_is_refused(api: Client) -> None:
+    answer = post(api, "", body(layer=99))
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "layer"
+
+
+def test_an_unknown_training_is_404_with_the_one_error_shape(api: Client) -> None:
+    answer = api.get(f"/api/v1/trainings/{uuid.uuid4()}")
+    assert (answer.status_code, list(answer.json())) == (404, ["errors"])
+
+
+def test_metrics_can_be_asked_for_after_a_step(api: Client) -> None:
+    training = a_training()
+    for step in (10, 20, 30):
+        training.metrics.create(step=step, loss=1.0)
+    found = api.get(f"/api/v1/trainings/{training.pk}/metrics?after_step=10").json()
+    assert [point["step"] for point in found] == [20, 30]
+
+
+def test_a_wrong_state_is_409_and_changes_nothing(api: Client) -> None:
+    training = a_training(status="completed")
+    for wish in ("/stop", "/resume", "/retry"):
+        assert post(api, f"/{training.pk}{wish}").status_code == 409
+    training.refresh_from_db()
+    assert training.status == "completed"
+
+
+def test_stop_retry_and_delete_do_what_they_say(api: Client) -> None:
+    training = a_training()
+    assert post(api, f"/{training.pk}/stop").json()["status"] == "stopped"
+    again = post(api, f"/{training.pk}/retry", {"from_scratch": True}).json()
+    assert again["status"] == "pending"
+    assert api.delete(f"/api/v1/trainings/{training.pk}").status_code == 202
+    assert api.get(f"/api/v1/trainings/{training.pk}").status_code == 404
+
+
+def test_the_list_is_filtered_by_status(api: Client) -> None:
+    a_training(status="failed")
+    a_training(status="completed")
+    page = api.get("/api/v1/trainings?status=failed").json()
+    assert (page["count"], page["items"][0]["status"]) == (1, "failed")
+
+
+def test_strangers_get_401(client: Client) -> None:
+    assert client.get("/api/v1/trainings").status_code == 401
+
+
+def test_a_write_without_csrf_token_is_refused(api: Client) -> None:
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="ada"))
+    answer = strict.post("/api/v1/trainings", body(), content_type="application/json")
+    assert answer.status_code == 403
+    assert not Training.objects.exists()
