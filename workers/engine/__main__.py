@@ -1,0 +1,72 @@
+"""`python -m workers.engine RUN_DIR`: one training as a process of its own.
+
+Prints one JSON object per event on standard output and nothing else there; logs to standard error.
+SIGTERM and SIGINT ask it to stop at the next step. Exit status 0 after `completed` or `stopped`,
+1 after `failed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m workers.engine", description=__doc__)
+    parser.add_argument("run_dir", type=Path, help="folder that holds run.json")
+    run_dir = parser.parse_args().run_dir
+    _die_with_parent()
+    stop = _stop_on_signals()
+    out = _events_only()
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    # Only now the slow imports: a signal that comes during them is already heard.
+    from .run import run
+
+    return run(run_dir.absolute(), out, stop)
+
+
+def _die_with_parent() -> None:
+    """A worker that is killed takes its trainings along (Linux); their leases would expire anyway.
+
+    The signal comes when the thread that started this process ends, too.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    parent = os.getppid()
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before the line above
+        sys.exit(1)
+
+
+def _stop_on_signals() -> threading.Event:
+    stop = threading.Event()
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop
+
+
+def _events_only() -> TextIO:
+    """Standard output for events alone: what a library prints goes to standard error."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8", buffering=1)
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    return out
+
+
+if __name__ == "__main__":
+    sys.exit(main())

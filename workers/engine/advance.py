@@ -1,0 +1,48 @@
+"""One optimizer step of a run."""
+
+from __future__ import annotations
+
+from .activations import Activations
+from .config import Plan
+from .normalize import Normalized
+from .resample import resample
+from .sae import Step, project, remove_parallel
+from .schedule import learning_rate
+from .state import State
+
+
+def advance(state: State, plan: Plan, batch: Activations) -> int:
+    """Train on a batch. Returns how many dead latents were resampled after the step."""
+    h, sae, number = plan.hyperparameters, state.sae, state.step + 1
+    normalized = state.normalizer(batch.x, batch.y)
+    coefficient = state.penalty.coefficient(number)
+    step = sae.step(normalized.x, normalized.y, coefficient, state.dead.indices)
+    remove_parallel(step.gradients, sae.weights)
+    state.optimizer.step(step.gradients, learning_rate(plan, number))
+    project(sae.weights)
+    state.penalty.observe(number, step.l0)
+    state.dead.add(step.fired_F, len(batch))
+    terms = [step.loss, step.reconstruction_loss, step.l0, step.l1]
+    state.window.add(batch, normalized, step.residual_BO, terms)
+    state.step = number
+    due = h.resample_steps and number % h.resample_steps == 0 and number < h.num_steps
+    return _resample(state, plan, normalized, step) if due else 0
+
+
+def _resample(state: State, plan: Plan, normalized: Normalized, step: Step) -> int:
+    dead = state.dead.indices
+    if dead is None:
+        return 0
+    resample(
+        state.sae,
+        dead,
+        normalized.x,
+        step,
+        same_space=not plan.has_own_target,
+        threshold=plan.hyperparameters.jumprelu_threshold,
+        # One seed per step and run: the draw needs no state of its own to be repeated.
+        seed=plan.hyperparameters.seed * 1_000_003 + state.step,
+    )
+    state.optimizer.reset(dead)
+    state.dead.restart()
+    return len(dead)

@@ -1,0 +1,79 @@
+"""The SAE on contexts that were never trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .activations import Activations, Reader
+from .metrics import Window
+from .normalize import Normalizer
+from .order import Indices
+from .sae import Sae
+
+_TOKENS_AT_ONCE = 2048
+_CONTEXT_GROUP = 32
+_SAMPLE_TOKENS = 512
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Metrics on held-out tokens, each latent's firing frequency, and some raw activations."""
+
+    metrics: dict[str, Any]
+    frequency_F: Tensor
+    sample: Activations
+
+
+@torch.no_grad()
+def evaluate(
+    sae: Sae, normalizer: Normalizer, reader: Reader, contexts: Indices, most_tokens: int | None
+) -> Evaluation:
+    """Metrics over all `contexts`, or over the first that hold `most_tokens`.
+
+    `alive` counts latents that fired at least once here.
+    """
+    w = sae.weights
+    window = Window(len(w["b_dec"]), sae.has_skip, w["b_dec"].device)
+    fired_F = torch.zeros(len(w["b_enc"]), dtype=torch.int64, device=w["b_enc"].device)
+    sample: Activations | None = None
+    for start in range(0, len(contexts), _CONTEXT_GROUP):
+        group = reader.read(contexts[start : start + _CONTEXT_GROUP])
+        for batch in group.split(_TOKENS_AT_ONCE):
+            fired_F += _add(window, sae, normalizer, batch)
+        sample = sample or next(group.split(_SAMPLE_TOKENS))
+        if most_tokens is not None and window.tokens >= most_tokens:
+            break
+    if sample is None:
+        raise ValueError("There are no contexts to evaluate on.")
+    return Evaluation(_metrics(window, fired_F), fired_F / window.tokens, sample)
+
+
+def _add(window: Window, sae: Sae, normalizer: Normalizer, batch: Activations) -> Tensor:
+    normalized = normalizer(batch.x, batch.y)
+    z_BF, y_hat_BO = sae.reconstruct(normalized.x)
+    residual_BO = y_hat_BO - normalized.y
+    fired_F = (z_BF > 0).sum(0)
+    mse = residual_BO.square().mean()
+    l0, l1 = fired_F.sum() / len(batch), z_BF.sum() / len(batch)
+    window.add(batch, normalized, residual_BO, [mse, mse, l0, l1])
+    return fired_F
+
+
+def _metrics(window: Window, fired_F: Tensor) -> dict[str, Any]:
+    found = window.read()
+    alive = int((fired_F > 0).sum())
+    return {
+        "tokens": window.tokens,
+        "fvu": found["fvu"],
+        "l0": found["l0"],
+        "l1": found["l1"],
+        "reconstruction_loss": found["reconstruction_loss"],
+        "alive": alive,
+        "alive_fraction": alive / len(fired_F),
+        "fvu_skip": found.get("fvu_skip"),
+        "fvu_latents": found.get("fvu_latents"),
+    }

@@ -1,0 +1,137 @@
+"""What a run tells the world while it runs: one frozen record per event, one JSON line each."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Anything a run reports. `step` counts finished optimizer steps."""
+
+    name: ClassVar[str]
+    step: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"event": self.name, **_finite(asdict(self))}
+
+    def to_json(self) -> str:
+        """One line of strict JSON; numbers that are not finite become null."""
+        return json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase(Event):
+    """The run turns to something else: loading_model, normalizing, training, ..."""
+
+    name: ClassVar[str] = "phase"
+    phase: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Started(Event):
+    """Model and data are ready; `tokens` are those available for training."""
+
+    name: ClassVar[str] = "started"
+    num_steps: int
+    resumed_from: int | None
+    d_in: int
+    d_sae: int
+    k: int | None
+    device: str
+    dtype: str
+    tokens: int
+    dead_window_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress(Event):
+    """Metrics over the logging window that ends at `step`; definitions in `metrics.py`."""
+
+    name: ClassVar[str] = "progress"
+    loss: float
+    l0: float
+    l1: float
+    reconstruction_loss: float
+    fvu: float
+    fvu_skip: float | None
+    fvu_latents: float | None
+    dead_neurons: int
+    dead_window_tokens: int
+    progress_pct: float
+    tokens_seen: int
+    tokens_per_second: float
+    extraction_seconds: float
+    sae_seconds: float
+    learning_rate: float
+    coefficient: float | None
+    contexts_per_batch: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSaved(Event):
+    """A checkpoint lies on disk; `sha256` is that of its manifest."""
+
+    name: ClassVar[str] = "checkpoint"
+    checkpoint_path: str
+    bytes: int
+    sha256: str
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled(Event):
+    """Dead latents were started anew."""
+
+    name: ClassVar[str] = "resampled"
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warned(Event):
+    """Something a researcher should know; the run goes on."""
+
+    name: ClassVar[str] = "warning"
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended(Event):
+    """What a run leaves behind; both ways of ending carry the same keys."""
+
+    sae_path: str | None
+    final_loss: float | None
+    evaluation: dict[str, Any] | None
+    export: dict[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed(Ended):
+    name: ClassVar[str] = "completed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopped(Ended):
+    """Stopped on request; everything is null where the SAE had no weights yet."""
+
+    name: ClassVar[str] = "stopped"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed(Event):
+    """The run ended early; `error` is one sentence for the researcher."""
+
+    name: ClassVar[str] = "failed"
+    error: str
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return value

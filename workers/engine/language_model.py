@@ -1,0 +1,151 @@
+"""A Hugging Face model, cut off after the deepest layer that is read.
+
+Shapes: N contexts, T positions, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .config.hyperparameters import Dtype, Hook
+from .model import ModelError
+
+# Names that families of models give to the two halves of a block.
+_SUBMODULES: dict[str, tuple[str, ...]] = {
+    "mlp_out": ("mlp", "feed_forward", "ffn", "block_sparse_moe"),
+    "attn_out": ("self_attn", "attn", "attention", "self_attention"),
+}
+
+
+@dataclass(frozen=True)
+class Site:
+    """A place in the model: the output of block `layer`, or of its MLP or attention."""
+
+    layer: int
+    hook: Hook
+
+
+# Flags of processors that multiply bfloat16: x86 vectors, x86 tiles, ARM.
+_PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+class _Enough(Exception):
+    """Raised inside the forward pass once everything wanted has been seen."""
+
+
+class LanguageModel:
+    """Reads activations at sites of a causal transformer; never computes past the deepest one."""
+
+    def __init__(self, transformer: nn.Module, sites: tuple[Site, ...]) -> None:
+        self.transformer = transformer.eval().requires_grad_(False)
+        blocks = block_list(transformer)
+        self._modules = [_module(blocks, site) for site in sites]
+        del blocks[max(site.layer for site in sites) + 1 :]
+
+    @classmethod
+    def load(
+        cls, folder: Path, sites: tuple[Site, ...], device: torch.device, dtype: torch.dtype
+    ) -> LanguageModel:
+        """Load from safetensors. Raises `ModelError` with a sentence where that cannot work."""
+        from transformers import AutoModel
+
+        try:
+            transformer = AutoModel.from_pretrained(
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                trust_remote_code=False,
+                use_safetensors=True,
+            )
+        except (OSError, ValueError, KeyError, ImportError) as error:
+            raise ModelError(f"The language model cannot be loaded: {error}") from error
+        model = cls(transformer, sites)
+        model.transformer.to(device)
+        return model
+
+    @torch.no_grad()
+    def capture(self, ids_NT: Tensor) -> list[Tensor]:
+        """Activations [N, T, D] at every site, in the order the sites were given."""
+        seen: dict[int, Tensor] = {}
+
+        def keep(index: int, output: Any) -> None:
+            seen[index] = output[0] if isinstance(output, tuple) else output
+            if len(seen) == len(self._modules):
+                raise _Enough
+
+        handles = [
+            module.register_forward_hook(lambda _m, _i, output, index=index: keep(index, output))
+            for index, module in enumerate(self._modules)
+        ]
+        try:
+            self.transformer(input_ids=ids_NT, use_cache=False)
+        except _Enough:
+            return [seen[index] for index in range(len(self._modules))]
+        finally:
+            for handle in handles:
+                handle.remove()
+        raise ModelError("The forward pass ended without passing the layer that is read.")
+
+
+def block_list(transformer: nn.Module) -> nn.ModuleList:
+    """The decoder blocks, found by their number, whatever the family calls the list."""
+    config: Any = transformer.config
+    wanted = config.get_text_config().num_hidden_layers
+    for module in transformer.modules():
+        if isinstance(module, nn.ModuleList) and len(module) == wanted:
+            return module
+    raise ModelError(
+        f"No list of {wanted} decoder blocks was found in {type(transformer).__name__}; "
+        "this model family is not supported."
+    )
+
+
+def _module(blocks: nn.ModuleList, site: Site) -> nn.Module:
+    block = blocks[site.layer]
+    if site.hook == "resid_post":
+        return block
+    children = dict(block.named_children())
+    for name in _SUBMODULES[site.hook]:
+        if name in children:
+            return children[name]
+    raise ModelError(
+        f"A block of this model has no part for {site.hook}; its parts are {', '.join(children)}."
+    )
+
+
+def settled_device(choice: str) -> torch.device:
+    """`auto` is the GPU where there is one."""
+    if choice == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(choice)
+
+
+def settled_dtype(choice: Dtype, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16 only where the hardware multiplies it: emulated it is slower."""
+    if choice != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[choice]
+    return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.get_device_capability(device) >= (8, 0)
+    return bool(_PROCESSOR_FLAGS & _flags()) if device.type == "cpu" else False
+
+
+def _flags() -> set[str]:
+    if not _CPUINFO.is_file():
+        return set()
+    lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    line = next((x for x in lines if x.lower().startswith(("flags", "features"))), "")
+    return set(line.partition(":")[2].split())
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

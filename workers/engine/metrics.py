@@ -1,0 +1,82 @@
+"""Metrics over a window of steps, summed on the device and read once, when a point is emitted.
+
+Definitions, in raw space where not said otherwise (x input, y target, ŷ reconstruction):
+
+    fvu         = Σ‖y − ŷ‖² / Σ‖y − ȳ‖², both summed over the window before dividing
+    fvu_skip    = Σ‖y − x‖² / Σ‖y − ȳ‖², the input taken for the reconstruction
+    fvu_latents = Σ‖δ − δ̂‖² / Σ‖δ − δ̄‖² with δ = y − x, what the skip leaves to the latents
+    l0, l1      = active latents per token, their sum per token (normalized)
+    loss, reconstruction_loss = as trained on, normalized, mean over the tokens
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .activations import Activations
+from .normalize import Normalized
+
+_SCALARS = ("loss", "reconstruction_loss", "l0", "l1", "error", "square", "delta_square")
+
+
+class Window:
+    """Running sums since the last `clear`; double precision, so that a large mean does no harm."""
+
+    def __init__(self, d_out: int, has_skip: bool, device: torch.device) -> None:
+        self._has_skip = has_skip
+        self._scalars = torch.zeros(len(_SCALARS), dtype=torch.float64, device=device)
+        self._sum_O = torch.zeros(d_out, dtype=torch.float64, device=device)
+        self._delta_sum_O = torch.zeros(d_out, dtype=torch.float64, device=device)
+        self.tokens = 0
+
+    def add(
+        self, batch: Activations, normalized: Normalized, residual_BO: Tensor, terms: list[Tensor]
+    ) -> None:
+        """Add a batch. `terms` are loss, reconstruction_loss, l0 and l1, means over its tokens."""
+        y_BO = batch.y.double()
+        error = (residual_BO * normalized.unit).double().square().sum()
+        delta_square = error.new_zeros(())
+        if self._has_skip:
+            delta_BO = y_BO - batch.x
+            delta_square = delta_BO.square().sum()
+            self._delta_sum_O += delta_BO.sum(0)
+        means = [term.double() * len(y_BO) for term in terms]
+        self._scalars += torch.stack([*means, error, y_BO.square().sum(), delta_square])
+        self._sum_O += y_BO.sum(0)
+        self.tokens += len(y_BO)
+
+    def read(self) -> dict[str, float]:
+        """The metrics of the window; waits for the device. Undefined ones are NaN."""
+        values = dict(zip(_SCALARS, self._scalars.tolist(), strict=True))
+        found = {name: _ratio(values[name], self.tokens) for name in _SCALARS[:4]}
+        variance = self._variance(values["square"], self._sum_O)
+        found["fvu"] = _ratio(values["error"], variance)
+        if self._has_skip:
+            delta_variance = self._variance(values["delta_square"], self._delta_sum_O)
+            found["fvu_skip"] = _ratio(values["delta_square"], variance)
+            found["fvu_latents"] = _ratio(values["error"], delta_variance)
+        return found
+
+    def clear(self) -> None:
+        for tensor in (self._scalars, self._sum_O, self._delta_sum_O):
+            tensor.zero_()
+        self.tokens = 0
+
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        tensors = {"scalars": self._scalars, "sum": self._sum_O, "delta_sum": self._delta_sum_O}
+        return tensors, {"tokens": self.tokens}
+
+    def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        for name, tensor in self.state()[0].items():
+            tensor.copy_(tensors[name])
+        self.tokens = numbers["tokens"]
+
+    def _variance(self, square: float, sum_O: Tensor) -> float:
+        return square - float(sum_O.square().sum()) / max(self.tokens, 1)
+
+
+def _ratio(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else float("nan")

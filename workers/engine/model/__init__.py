@@ -1,0 +1,6 @@
+"""Language models as folders on disk; the one that computes is in `language_model.py`."""
+
+from .folder import ModelError, ModelFolder, inspect
+from .gguf_file import convert_gguf, inspect_gguf
+
+__all__ = ["ModelError", "ModelFolder", "convert_gguf", "inspect", "inspect_gguf"]

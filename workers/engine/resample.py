@@ -1,0 +1,39 @@
+"""Dead latents start again at inputs that are badly reconstructed (Bricken et al. 2023)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from .sae import Sae, Step
+
+_ENCODER_SHARE = 0.2  # of the living rows' mean norm: small enough not to upset the others
+
+
+def resample(
+    sae: Sae, dead: Tensor, x_BD: Tensor, step: Step, same_space: bool, threshold: float, seed: int
+) -> None:
+    """Give each dead latent a token drawn by its squared error.
+
+    Its decoder row points along what is missing there. Its encoder row points along the same where
+    input and target are one space, else along the token's input; its bias takes the input's mean
+    out, its JumpReLU threshold begins anew.
+    """
+    w = sae.weights
+    error_B = step.residual_BO.double().square().sum(1).cpu()
+    generator = torch.Generator().manual_seed(seed)
+    weighed = error_B.square() + 1e-30
+    drawn = torch.multinomial(weighed, len(dead), replacement=True, generator=generator)
+    drawn = drawn.to(x_BD.device)
+    mean_D = x_BD.mean(0)
+    missing = normalize(-step.residual_BO[drawn], dim=1)
+    toward = missing if same_space else normalize(x_BD[drawn] - mean_D, dim=1)
+    norms_F = w["W_enc"].norm(dim=1)
+    alive_F = torch.ones_like(norms_F).index_fill_(0, dead, 0)
+    size = (norms_F * alive_F).sum() / alive_F.sum().clamp_min(1)
+    w["W_dec"][dead] = missing
+    w["W_enc"][dead] = toward * (size * _ENCODER_SHARE)
+    w["b_enc"][dead] = -(w["W_enc"][dead] @ mean_D)
+    if "threshold" in w:
+        w["threshold"][dead] = threshold

@@ -1,0 +1,63 @@
+"""A run folder trained, its events written as JSON lines, and every failure as a sentence."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import threading
+from pathlib import Path
+from typing import TextIO
+
+import torch
+from pydantic import ValidationError
+
+from .config import ConfigError, RunSpec
+from .events import Event, Failed
+from .export import ExportError
+from .model import ModelError
+from .tokens import TokenizeError
+from .train import TrainingError, train
+
+log = logging.getLogger(__name__)
+
+_SENTENCES = (ConfigError, ModelError, TokenizeError, TrainingError, ExportError)
+
+
+def run(run_dir: Path, out: TextIO, stop: threading.Event) -> int:
+    """Train what `run_dir/run.json` says; return the exit status."""
+    step = 0
+    try:
+        for event in train(RunSpec.read(run_dir), run_dir, stop.is_set):
+            step = event.step
+            _write(out, event)
+    except BrokenPipeError:
+        log.error("Nobody reads the events any more; the run ends at step %d.", step)
+        return 1
+    except Exception as error:
+        log.exception("The run failed at step %d.", step)
+        _write(out, Failed(step=step, error=sentence(error)))
+        return 1
+    return 0
+
+
+def sentence(error: Exception) -> str:
+    """What a researcher is told; the log has the traceback."""
+    if isinstance(error, _SENTENCES):
+        return str(error)
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return (
+            "The device ran out of memory. Choose a smaller batch size, latent dimension or "
+            "buffer, or a larger device."
+        )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full; free some space and resume the training."
+    if isinstance(error, OSError):
+        return f"A file could not be read or written: {error}."
+    if isinstance(error, ValidationError):
+        return f"run.json does not describe a training: {error.errors()[0]['msg']}."
+    return f"An unexpected error ended the run ({type(error).__name__}: {error}); see the log."
+
+
+def _write(out: TextIO, event: Event) -> None:
+    out.write(event.to_json() + "\n")
+    out.flush()

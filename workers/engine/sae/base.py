@@ -1,0 +1,60 @@
+"""What all architectures share; each says only how it differs."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ..config import Hyperparameters
+from .activation import Activation
+from .step import Step, Weights
+
+
+class Sae(ABC):
+    """x̂ = act(W_enc x + b_enc) W_dec + b_dec, in normalized space, in float32."""
+
+    has_skip: ClassVar[bool] = False
+
+    def __init__(self, weights: Weights, activation: Activation) -> None:
+        self.weights = weights
+        self.activation = activation
+
+    @staticmethod
+    @abstractmethod
+    def own_activation(h: Hyperparameters) -> Activation:
+        """The activation that the architecture has where TopK does not replace it."""
+
+    def goal(self, x_BD: Tensor, y_BO: Tensor) -> Tensor:
+        """What the latents and b_dec have to explain of the target y."""
+        return y_BO - x_BD if self.has_skip else y_BO
+
+    def reconstruct(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents z [B, F] and reconstruction [B, O]."""
+        z_BF = self.activation.latents(self.weights, x_BD)
+        decoded_BO = torch.addmm(self.weights["b_dec"], z_BF, self.weights["W_dec"])
+        return z_BF, decoded_BO + x_BD if self.has_skip else decoded_BO
+
+    def step(self, x_BD: Tensor, y_BO: Tensor, coefficient: Tensor, dead: Tensor | None) -> Step:
+        """One forward and backward pass; nothing is changed."""
+        return self.activation.step(self.weights, x_BD, self.goal(x_BD, y_BO), coefficient, dead)
+
+    def is_finite(self) -> bool:
+        """Waits for the device."""
+        return all(bool(weight.isfinite().all()) for weight in self.weights.values())
+
+
+def remove_parallel(gradients: Weights, weights: Weights) -> None:
+    """Take out of W_dec's gradient what would only lengthen its unit rows."""
+    g_FO, W_FO = gradients["W_dec"], weights["W_dec"]
+    g_FO.addcmul_((g_FO * W_FO).sum(1, keepdim=True), W_FO, value=-1)
+
+
+def project(weights: Weights) -> None:
+    """Back to what the equations assume: unit rows of W_dec, θ ≥ 0."""
+    W_FO = weights["W_dec"]
+    W_FO.div_(W_FO.norm(dim=1, keepdim=True).clamp_min_(1e-12))
+    if "threshold" in weights:
+        weights["threshold"].clamp_min_(0)

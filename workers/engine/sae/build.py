@@ -1,0 +1,67 @@
+"""An SAE for a plan: its class, its activation, its first weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..config import Architecture, Plan
+from .activation import Activation
+from .base import Sae, project
+from .jump import Jump
+from .jumprelu import JumpRelu
+from .skip import Skip
+from .standard import Standard
+from .step import Weights
+from .topk import TopK
+from .transcoder import Transcoder
+
+_CLASSES: dict[Architecture, type[Sae]] = {
+    Architecture.STANDARD: Standard,
+    Architecture.JUMPRELU: JumpRelu,
+    Architecture.SKIP: Skip,
+    Architecture.TRANSCODER: Transcoder,
+}
+
+
+def build(plan: Plan, device: torch.device) -> Sae:
+    """The SAE with random decoder directions from the seed; `start_at` centres it on data."""
+    kind = _CLASSES[plan.architecture]
+    activation = _activation(plan, kind)
+    weights = {name: value.to(device) for name, value in _weights(plan, activation).items()}
+    return kind(weights, activation)
+
+
+def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor) -> None:
+    """Centre the SAE on normalized activations: without it nearly every latent dies.
+
+    b_dec is the mean of what the latents have to explain; b_enc = −W_enc mean(x) takes the mean
+    out of what they read (ENGINE.md; the same as subtracting b_dec from the input).
+    """
+    w = sae.weights
+    w["b_dec"].copy_(sae.goal(x_MD, y_MO).double().mean(0))
+    w["b_enc"].copy_(-(w["W_enc"].double() @ x_MD.double().mean(0)))
+
+
+def _activation(plan: Plan, kind: type[Sae]) -> Activation:
+    if plan.k is not None:
+        return TopK(plan.k, plan.hyperparameters.auxk_alpha)
+    return kind.own_activation(plan.hyperparameters)
+
+
+def _weights(plan: Plan, activation: Activation) -> Weights:
+    """Tied: W_enc = W_dec · 2D/F, so that the first reconstruction is of the data's size."""
+    generator = torch.Generator().manual_seed(plan.hyperparameters.seed)
+    W_dec = torch.randn(plan.d_sae, plan.d_out, generator=generator)
+    weights = {
+        "W_enc": W_dec,
+        "b_enc": torch.zeros(plan.d_sae),
+        "W_dec": W_dec.clone(),
+        "b_dec": torch.zeros(plan.d_out),
+    }
+    project(weights)
+    weights["W_enc"] = weights["W_dec"] * (2 * plan.d_in / plan.d_sae)
+    if isinstance(activation, Jump):
+        threshold = plan.hyperparameters.jumprelu_threshold
+        weights["threshold"] = torch.full((plan.d_sae,), threshold)
+    return weights

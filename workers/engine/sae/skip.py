@@ -1,0 +1,26 @@
+"""Skip SAE."""
+
+from __future__ import annotations
+
+from ..config import Hyperparameters
+from .activation import Activation
+from .base import Sae
+from .relu import Relu
+
+
+class Skip(Sae):
+    """Skip SAE: the input is added to the output, so the latents explain what changes.
+
+        z = ReLU(W_enc x + b_enc)       [B, F]
+        ŷ = z W_dec + b_dec + x         [B, D]
+        loss = MSE(ŷ, y) + l1_alpha · L1(z)
+
+    y is the next layer by default. With y = x the SAE is perfect with every latent off. Related:
+    skip transcoders (Paulo et al. 2025, arXiv 2501.18823), whose skip is a learned matrix.
+    """
+
+    has_skip = True
+
+    @staticmethod
+    def own_activation(h: Hyperparameters) -> Activation:
+        return Relu()

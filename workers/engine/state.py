@@ -1,0 +1,106 @@
+"""Everything of a run that changes from step to step, and its way into a checkpoint and back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from .activations import Activations
+from .config import Plan
+from .dead import DeadLatents
+from .metrics import Window
+from .normalize import Normalizer
+from .optimizer import Optimizer
+from .order import Position
+from .sae import Sae, build, start_at
+from .schedule import Penalty
+
+Tensors = dict[str, Tensor]
+_ESTIMATE_TOKENS = 32_768
+
+
+class _Part(Protocol):
+    def state(self) -> tuple[Tensors, dict[str, Any]]: ...
+
+    def restore(self, tensors: Tensors, numbers: dict[str, Any]) -> None: ...
+
+
+@dataclass
+class State:
+    """A run after `step` finished steps. `normalizer` is set before the first one."""
+
+    sae: Sae
+    optimizer: Optimizer
+    penalty: Penalty
+    dead: DeadLatents
+    window: Window
+    normalizer: Normalizer
+    step: int = 0
+    position: Position = field(default_factory=Position)
+    last_loss: float | None = None
+
+    @classmethod
+    def fresh(cls, plan: Plan, device: torch.device) -> State:
+        """All but the estimates on data; see `settle`."""
+        h = plan.hyperparameters
+        sae = build(plan, device)
+        return cls(
+            sae=sae,
+            optimizer=Optimizer(sae.weights, h),
+            penalty=Penalty(plan, sae.activation.penalty, device),
+            dead=DeadLatents(plan.d_sae, plan.dead_window_tokens, h.dead_neuron_threshold, device),
+            window=Window(plan.d_out, sae.has_skip, device),
+            normalizer=Normalizer(h.normalize_activations, sae.has_skip),
+        )
+
+    def settle(self, first: Activations) -> None:
+        """Estimate the normalization on the first chunk and centre the SAE on it."""
+        method, shared = self.normalizer.method, self.normalizer.shared
+        some = next(first.split(_ESTIMATE_TOKENS))
+        self.normalizer = Normalizer.estimate(method, shared, some.x, some.y)
+        normalized = self.normalizer(some.x, some.y)
+        start_at(self.sae, normalized.x, normalized.y)
+
+    def final_loss(self) -> float | None:
+        """The loss over the steps since the last logged point, or of that point."""
+        return self.window.read()["loss"] if self.window.tokens else self.last_loss
+
+    def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
+        """Tensors and JSON values from which `restore` makes the same state."""
+        tensors = {f"weights.{name}": value for name, value in self.sae.weights.items()}
+        numbers: dict[str, Any] = {
+            "step": self.step,
+            "position": {"chunk": self.position.chunk, "offset": self.position.offset},
+            "scale_in": self.normalizer.scale_in,
+            "scale_out": self.normalizer.scale_out,
+            "last_loss": self.last_loss,
+        }
+        for name, part in self._parts().items():
+            part_tensors, numbers[name] = part.state()
+            tensors |= {f"{name}.{key}": value for key, value in part_tensors.items()}
+        return tensors, numbers
+
+    def restore(self, tensors: Tensors, numbers: dict[str, Any]) -> None:
+        """Become what `snapshot` gave."""
+        for name, value in self.sae.weights.items():  # copied: the optimizer knows these tensors
+            value.copy_(tensors[f"weights.{name}"])
+        for name, part in self._parts().items():
+            prefix = f"{name}."
+            own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+            part.restore(own, numbers[name])
+        method, shared = self.normalizer.method, self.normalizer.shared
+        scales = numbers["scale_in"], numbers["scale_out"]
+        self.normalizer = Normalizer(method, shared, *scales)
+        self.position = Position(**numbers["position"])
+        self.step, self.last_loss = numbers["step"], numbers["last_loss"]
+
+    def _parts(self) -> dict[str, _Part]:
+        return {
+            "optimizer": self.optimizer,
+            "penalty": self.penalty,
+            "dead": self.dead,
+            "window": self.window,
+        }

@@ -1,0 +1,221 @@
+"""One training from loading the model to the exported SAE, as a stream of events."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+from . import checkpoint, events
+from .activations import Reader, StopRequested, Stream, chunk_contexts
+from .advance import advance
+from .checkpoint import CheckpointError
+from .clock import Clock
+from .config import ModelFacts, Plan, RunSpec, warnings
+from .config import plan as settled_plan
+from .evaluate import evaluate
+from .export import export
+from .language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
+from .model import inspect
+from .order import Order, Split
+from .schedule import learning_rate
+from .state import State
+from .tokens import TokenizeError, Tokens, tokenizer_digest
+
+# A stopped run is evaluated on fewer tokens: whoever stops it is waiting.
+_STOPPED_EVALUATION_TOKENS = 8192
+
+
+class TrainingError(Exception):
+    """The run cannot go on; the message is a sentence for the researcher."""
+
+
+def train(
+    spec: RunSpec, run_dir: Path, stop: Callable[[], bool] = lambda: False
+) -> Iterator[events.Event]:
+    """Train as `spec` says; checkpoints and SAE go to `run_dir`. Ends with Completed or Stopped.
+
+    `stop` is asked between steps and between forward passes. Raises an error of the engine
+    (`ModelError`, `TokenizeError`, `ConfigError`, `TrainingError`, `ExportError`) whose message is
+    a sentence, or whatever the machine raises (`OSError`, `torch.OutOfMemoryError`).
+    """
+    # What is asked for, and what there is.
+    yield events.Phase(step=0, phase="loading_model")
+    folder = inspect(spec.model_path)
+    facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
+    plan = settled_plan(spec.config, facts)
+    h = plan.hyperparameters
+    tokens = _open_tokens(spec)
+    split = Split.of(tokens, h.held_out_tokens)
+    device = settled_device(spec.device)
+    dtype = settled_dtype(h.dtype, device)
+    for problem in warnings(spec.config, facts, split.n_usable):
+        yield events.Warned(step=0, code=problem.field, message=problem.message)
+
+    # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
+    model = LanguageModel.load(spec.model_path, _sites(plan), device, dtype)
+    reader = Reader(model, tokens, device)
+    order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
+    stream = Stream(reader, order, h.batch_size, stop)
+    state = State.fresh(plan, device)
+    resumed_from = yield from _resume(state, spec, tokens)
+    stream.position = state.position
+    try:
+        if resumed_from is None:
+            yield events.Phase(step=0, phase="normalizing")
+            state.settle(stream.first_chunk())
+    except StopRequested:
+        yield events.Stopped(step=0, sae_path=None, final_loss=None, evaluation=None, export=None)
+        return
+
+    yield events.Started(
+        step=state.step,
+        num_steps=h.num_steps,
+        resumed_from=resumed_from,
+        d_in=plan.d_in,
+        d_sae=plan.d_sae,
+        k=plan.k,
+        device=device.type,
+        dtype=dtype_name(dtype),
+        tokens=split.n_usable,
+        dead_window_tokens=plan.dead_window_tokens,
+    )
+    yield events.Phase(step=state.step, phase="training")
+    clock = Clock(reader)
+    stopped = False
+    while state.step < h.num_steps:
+        try:
+            if stop():
+                raise StopRequested
+            batch = stream.next()
+        except StopRequested:
+            stopped = True
+            break
+        resampled = advance(state, plan, batch)
+        state.position = stream.position
+        clock.add(batch)
+        if resampled:
+            yield events.Resampled(step=state.step, count=resampled)
+        if state.step % h.log_interval == 0 or state.step == h.num_steps:
+            yield _progress(state, plan, clock)
+            _check_finite(state)
+        if state.step % h.checkpoint_interval == 0 or state.step == h.num_steps:
+            yield _save(state, _identity(spec, tokens), run_dir)
+            clock.restart()
+
+    # What there is, saved and looked at on tokens it has never seen.
+    if stopped:
+        yield _save(state, _identity(spec, tokens), run_dir)
+    yield events.Phase(step=state.step, phase="evaluating")
+    most = _STOPPED_EVALUATION_TOKENS if stopped else None
+    evaluation = evaluate(state.sae, state.normalizer, reader, split.held_out, most)
+    yield events.Phase(step=state.step, phase="exporting")
+    metadata = {
+        "context_size": tokens.manifest.context_length,
+        "prepend_bos": tokens.manifest.bos,
+        "l0": evaluation.metrics["l0"],
+        "steps": state.step,
+        "evaluation": evaluation.metrics,
+    }
+    exported = export(
+        state.sae, state.normalizer, plan, spec, run_dir / "sae", metadata, evaluation
+    )
+    if exported.why_plain:
+        message = f"{exported.why_plain}: the SAE is saved as plain safetensors, see its cfg.json."
+        yield events.Warned(step=state.step, code="export", message=message)
+    ended = events.Stopped if stopped else events.Completed
+    yield ended(
+        step=state.step,
+        sae_path=str(exported.path),
+        final_loss=state.final_loss(),
+        evaluation=evaluation.metrics,
+        export={"format": exported.format, "max_difference": exported.max_difference},
+    )
+
+
+def _open_tokens(spec: RunSpec) -> Tokens:
+    tokens = Tokens.open(spec.tokens_path)
+    if tokens.manifest.tokenizer_sha256 != tokenizer_digest(spec.model_path):
+        raise TokenizeError(
+            "The tokenization was made with another model's tokenizer; "
+            "tokenize the text with this model."
+        )
+    return tokens
+
+
+def _sites(plan: Plan) -> tuple[Site, ...]:
+    hook = plan.hyperparameters.hook
+    layers = (plan.layer, plan.target_layer) if plan.has_own_target else (plan.layer,)
+    return tuple(Site(layer, hook) for layer in layers)
+
+
+def _identity(spec: RunSpec, tokens: Tokens) -> dict[str, str]:
+    """What a checkpoint must share with the run that goes on from it."""
+    return {"config": spec.config.digest(), "tokens": tokens.digest}
+
+
+def _resume(
+    state: State, spec: RunSpec, tokens: Tokens
+) -> Generator[events.Event, None, int | None]:
+    """Restore the first checkpoint that verifies; return its step, or None."""
+    for path in spec.resume_from:
+        try:
+            tensors, numbers = checkpoint.load(path)
+            if numbers["identity"] != _identity(spec, tokens):
+                raise CheckpointError("it belongs to another configuration or other tokens")
+        except CheckpointError as error:
+            message = f"The checkpoint {path.name} was skipped: {error}."
+            yield events.Warned(step=0, code="checkpoint_skipped", message=message)
+            continue
+        state.restore(tensors, numbers)
+        return state.step
+    return None
+
+
+def _save(state: State, identity: dict[str, str], run_dir: Path) -> events.CheckpointSaved:
+    _check_finite(state)
+    tensors, numbers = state.snapshot()
+    numbers["identity"] = identity
+    saved = checkpoint.save(run_dir / "checkpoints", state.step, tensors, numbers)
+    return events.CheckpointSaved(
+        step=state.step,
+        checkpoint_path=str(saved.path),
+        bytes=saved.bytes,
+        sha256=saved.sha256,
+        seconds=saved.seconds,
+    )
+
+
+def _check_finite(state: State) -> None:
+    """Stop before broken weights are saved or trained on; looked at only where the host waits."""
+    loss = state.final_loss()
+    if (loss is None or math.isfinite(loss)) and state.sae.is_finite():
+        return
+    raise TrainingError(
+        f"The loss is no longer a finite number at step {state.step}: training has diverged. "
+        "Lower the learning rate, or check the model's activations."
+    )
+
+
+def _progress(state: State, plan: Plan, clock: Clock) -> events.Progress:
+    """Read and clear the window."""
+    metrics, h = state.window.read(), plan.hyperparameters
+    state.window.clear()
+    state.last_loss = metrics["loss"]
+    return events.Progress(
+        step=state.step,
+        loss=metrics["loss"],
+        l0=metrics["l0"],
+        l1=metrics["l1"],
+        reconstruction_loss=metrics["reconstruction_loss"],
+        fvu=metrics["fvu"],
+        fvu_skip=metrics.get("fvu_skip"),
+        fvu_latents=metrics.get("fvu_latents"),
+        dead_neurons=state.dead.count(),
+        dead_window_tokens=state.dead.tokens,
+        progress_pct=100 * state.step / h.num_steps,
+        tokens_seen=state.step * h.batch_size,
+        learning_rate=learning_rate(plan, state.step),
+        coefficient=state.penalty.read(state.step),
+        **clock.read(),
+    )
