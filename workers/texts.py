@@ -1,0 +1,144 @@
+"""The documents of a dataset, one after the other, never all in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from django.core.exceptions import ValidationError
+
+from trainings.models import Dataset
+from trainings.sources import check_local_path
+
+from . import hub
+
+SUFFIXES = (".txt", ".jsonl", ".json", ".parquet", ".arrow")
+_LONGEST_PARAGRAPH = 1_000_000
+
+
+class TextError(Exception):
+    """A text cannot be read; the message is a sentence for the researcher."""
+
+
+def texts(dataset: Dataset) -> Iterator[str]:
+    """The non-empty documents of a dataset in their order. Raises `TextError`."""
+    if dataset.source == Dataset.Source.HUB:
+        values = (row.get(dataset.text_column) for row in hub.stream(dataset))
+        return _documents(values, dataset.text_column)
+    if dataset.source == Dataset.Source.DEMO:
+        return read(dataset.folder / "text.jsonl", "text")
+    return read(local_file(dataset.location), dataset.text_column)
+
+
+def local_file(location: str) -> Path:
+    """The file, if it may be read and is of a kind that can be. Raises `TextError`."""
+    try:
+        path = check_local_path(location)
+    except ValidationError as error:
+        raise TextError(error.message) from error
+    if not path.is_file() or path.suffix not in SUFFIXES:
+        raise TextError(f"{path.name} is not a text that can be read: {', '.join(SUFFIXES)}.")
+    return path
+
+
+def read(path: Path, column: str) -> Iterator[str]:
+    """Documents of one file: rows of a table, JSON objects by line, or paragraphs of a text."""
+    kinds = {".parquet": _parquet, ".arrow": _arrow, ".txt": _paragraphs}
+    rows = kinds.get(path.suffix, _json_lines)
+    try:
+        yield from _documents(rows(path, column), column)
+    except (OSError, UnicodeDecodeError) as error:
+        raise TextError(f"{path.name} cannot be read: {error}.") from error
+
+
+def _documents(values: Iterable[Any], column: str) -> Iterator[str]:
+    for number, value in enumerate(values, start=1):
+        if value is not None and not isinstance(value, str):
+            raise TextError(
+                f"Row {number:,} holds {type(value).__name__} and not text in column {column!r}."
+            )
+        if value and not value.isspace():
+            yield value
+
+
+def _paragraphs(path: Path, column: str) -> Iterator[str]:
+    """Blocks between blank lines; an endless one is cut."""
+    lines: list[str] = []
+    size = 0
+    with path.open(encoding="utf-8") as handle:
+        for line in handle:
+            if line.isspace() or size > _LONGEST_PARAGRAPH:
+                yield "".join(lines)
+                lines, size = [], 0
+            lines.append(line)
+            size += len(line)
+    yield "".join(lines)
+
+
+def _json_lines(path: Path, column: str) -> Iterator[Any]:
+    with path.open("rb") as handle:
+        for number, line in enumerate(handle, start=1):
+            if not line.isspace():
+                yield _json_value(line, column, f"line {number:,} of {path.name}")
+
+
+def _json_value(line: bytes, column: str, where: str) -> Any:
+    try:
+        value = json.loads(line)
+    except ValueError as error:
+        raise TextError(f"There must be one JSON object per line; {where} is none.") from error
+    if not isinstance(value, dict):
+        raise TextError(f"There must be one JSON object per line; {where} is none.")
+    if column not in value:
+        raise _no_column(column, list(value), f"in {where}")
+    return value[column]
+
+
+def _parquet(path: Path, column: str) -> Iterator[Any]:
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            _check_column(column, file.schema_arrow.names, path)
+            for batch in file.iter_batches(batch_size=1024, columns=[column]):
+                yield from batch.column(0).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise TextError(f"{path.name} is not a Parquet file, or is damaged.") from error
+
+
+def _arrow(path: Path, column: str) -> Iterator[Any]:
+    import pyarrow
+
+    try:
+        with path.open("rb") as handle:
+            reader = _arrow_reader(handle)
+            _check_column(column, reader.schema.names, path)
+            for batch in reader:
+                yield from batch.column(column).to_pylist()
+    except pyarrow.ArrowInvalid as error:
+        raise TextError(f"{path.name} is not an Arrow file, or is damaged.") from error
+
+
+def _arrow_reader(handle: BinaryIO) -> Any:
+    """Arrow comes as a stream (as Hugging Face datasets write it) or as a file with a footer."""
+    from pyarrow import ipc
+
+    is_file = handle.read(6) == b"ARROW1"
+    handle.seek(0)
+    if not is_file:
+        return ipc.open_stream(handle)
+    file = ipc.open_file(handle)
+    batches = (file.get_batch(i) for i in range(file.num_record_batches))
+    return ipc.RecordBatchReader.from_batches(file.schema, batches)
+
+
+def _check_column(column: str, names: list[str], path: Path) -> None:
+    if column not in names:
+        raise _no_column(column, names, f"in {path.name}")
+
+
+def _no_column(column: str, names: list[str], where: str) -> TextError:
+    return TextError(f"There is no column {column!r} {where}; there are {', '.join(names)}.")
