@@ -26,9 +26,7 @@ def _row(field: FieldSpec) -> str:
     default = field.automatic if field.default is None else _default(field)
     limits = ", ".join(field.choices) or field.range_text
     only = f" ({', '.join(field.only)} only)" if field.only else ""
-    return (
-        f"| `{field.name}` | {default} | {limits} | {field.unit} | {field.sentence}{only} |\n"
-    )
+    return f"| `{field.name}` | {default} | {limits} | {field.unit} | {field.sentence}{only} |\n"
 
 
 def _default(field: FieldSpec) -> str:
