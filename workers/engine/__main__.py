@@ -1,8 +1,8 @@
 """`python -m workers.engine RUN_DIR`: one training as a process of its own.
 
 Prints one JSON object per event on standard output and nothing else there; logs to standard error.
-SIGTERM and SIGINT ask it to stop at the next step. Exit status 0 after `completed` or `stopped`,
-1 after `failed`.
+SIGTERM and SIGINT ask it to stop at the next step, with checkpoint and SAE; SIGUSR1 asks for the
+checkpoint alone. Exit status 0 after `completed`, `stopped` or `paused`, 1 after `failed`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ def main() -> int:
     parser.add_argument("run_dir", type=Path, help="folder that holds run.json")
     run_dir = parser.parse_args().run_dir
     _die_with_parent()
-    stop = _stop_on_signals()
+    stop = _set_by(signal.SIGTERM, signal.SIGINT)
+    pause = _set_by(signal.SIGUSR1)
     out = _events_only()
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
@@ -34,7 +35,7 @@ def main() -> int:
     # Only now the slow imports: a signal that comes during them is already heard.
     from .run import run
 
-    return run(run_dir.absolute(), out, stop)
+    return run(run_dir.absolute(), out, stop, pause)
 
 
 def _die_with_parent() -> None:
@@ -50,15 +51,16 @@ def _die_with_parent() -> None:
         sys.exit(1)
 
 
-def _stop_on_signals() -> threading.Event:
-    stop = threading.Event()
+def _set_by(*signals: signal.Signals) -> threading.Event:
+    """An event that any of these signals sets."""
+    asked = threading.Event()
 
     def ask(_number: int, _frame: FrameType | None) -> None:
-        stop.set()
+        asked.set()
 
-    signal.signal(signal.SIGTERM, ask)
-    signal.signal(signal.SIGINT, ask)
-    return stop
+    for number in signals:
+        signal.signal(number, ask)
+    return asked
 
 
 def _events_only() -> TextIO:

@@ -122,6 +122,13 @@ class Stopped(Ended):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Paused(Event):
+    """Put aside for another process to go on from the newest checkpoint; nothing was exported."""
+
+    name: ClassVar[str] = "paused"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failed(Event):
     """The run ended early; `error` is one sentence for the researcher."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import threading
+import warnings
 from pathlib import Path
 from typing import TextIO
 
@@ -23,11 +24,12 @@ log = logging.getLogger(__name__)
 _SENTENCES = (ConfigError, ModelError, TokenizeError, TrainingError, ExportError)
 
 
-def run(run_dir: Path, out: TextIO, stop: threading.Event) -> int:
+def run(run_dir: Path, out: TextIO, stop: threading.Event, pause: threading.Event) -> int:
     """Train what `run_dir/run.json` says; return the exit status."""
     step = 0
+    _quiet()
     try:
-        for event in train(RunSpec.read(run_dir), run_dir, stop.is_set):
+        for event in train(RunSpec.read(run_dir), run_dir, stop.is_set, pause.is_set):
             step = event.step
             _write(out, event)
     except BrokenPipeError:
@@ -56,6 +58,14 @@ def sentence(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return f"run.json does not describe a training: {error.errors()[0]['msg']}."
     return f"An unexpected error ended the run ({type(error).__name__}: {error}); see the log."
+
+
+def _quiet() -> None:
+    """Keep the log for what a researcher can use."""
+    from transformers.utils import logging as transformers_logging
+
+    transformers_logging.disable_progress_bar()
+    warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 
 def _write(out: TextIO, event: Event) -> None:

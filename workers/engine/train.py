@@ -31,11 +31,15 @@ class TrainingError(Exception):
 
 
 def train(
-    spec: RunSpec, run_dir: Path, stop: Callable[[], bool] = lambda: False
+    spec: RunSpec,
+    run_dir: Path,
+    stop: Callable[[], bool] = lambda: False,
+    pause: Callable[[], bool] = lambda: False,
 ) -> Iterator[events.Event]:
-    """Train as `spec` says; checkpoints and SAE go to `run_dir`. Ends with Completed or Stopped.
+    """Train as `spec` says; checkpoints and SAE go to `run_dir`.
 
-    `stop` is asked between steps and between forward passes. Raises an error of the engine
+    Ends with Completed, with Stopped (checkpoint and SAE), or with Paused (checkpoint alone).
+    `stop` and `pause` are asked between steps and between forward passes. Raises an error of the engine
     (`ModelError`, `TokenizeError`, `ConfigError`, `TrainingError`, `ExportError`) whose message is
     a sentence, or whatever the machine raises (`OSError`, `torch.OutOfMemoryError`).
     """
@@ -56,7 +60,7 @@ def train(
     model = LanguageModel.load(spec.model_path, _sites(plan), device, dtype)
     reader = Reader(model, tokens, device)
     order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
-    stream = Stream(reader, order, h.batch_size, stop)
+    stream = Stream(reader, order, h.batch_size, lambda: stop() or pause())
     state = State.fresh(plan, device)
     resumed_from = yield from _resume(state, spec, tokens)
     stream.position = state.position
@@ -65,6 +69,9 @@ def train(
             yield events.Phase(step=0, phase="normalizing")
             state.settle(stream.first_chunk())
     except StopRequested:
+        if pause():
+            yield events.Paused(step=0)
+            return
         yield events.Stopped(step=0, sae_path=None, final_loss=None, evaluation=None, export=None)
         return
 
@@ -85,7 +92,7 @@ def train(
     stopped = False
     while state.step < h.num_steps:
         try:
-            if stop():
+            if stop() or pause():
                 raise StopRequested
             batch = stream.next()
         except StopRequested:
@@ -106,6 +113,9 @@ def train(
     # What there is, saved and looked at on tokens it has never seen.
     if stopped:
         yield _save(state, _identity(spec, tokens), run_dir)
+        if pause():
+            yield events.Paused(step=state.step)
+            return
     yield events.Phase(step=state.step, phase="evaluating")
     most = _STOPPED_EVALUATION_TOKENS if stopped else None
     evaluation = evaluate(state.sae, state.normalizer, reader, split.held_out, most)

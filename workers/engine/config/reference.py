@@ -11,13 +11,13 @@ _HEAD = """\
 Made from `workers/engine/config/hyperparameters.py` by `python -m workers.engine.config`; a test
 compares the two. Ranges bind the form, the API, the commands and imported templates alike.
 """
+_TABLE = "| name | default | range | unit | what it does |\n|---|---|---|---|---|\n"
 
 
 def markdown() -> str:
     """The whole page."""
     return _HEAD + "".join(
-        f"\n## {section}\n\n| name | default | range | unit | what it does |\n|---|---|---|---|---|\n"
-        + "".join(_row(field) for field in fields)
+        f"\n## {section}\n\n{_TABLE}" + "".join(_row(field) for field in fields)
         for section, fields in sections().items()
     )
 
