@@ -138,9 +138,8 @@ class _Writer:
         self._file = file.open("wb")
         self._hasher = hashlib.sha256()
         self._context_length = context_length
-        # Without a policy for it, a BOS inside the text is still one: an id of that name.
         self._lead = [] if bos_id is None else [bos_id]
-        self._bos_id = tokenizer.bos_token_id
+        self._bos_id = tokenizer.bos_token_id  # known even where no context begins with it
         self._vocab_size = len(tokenizer)
         self._dtype = np.dtype("<u2" if self._vocab_size <= 2**16 else "<u4")
         self._rest: list[int] = []

@@ -39,9 +39,9 @@ def train(
     """Train as `spec` says; checkpoints and SAE go to `run_dir`.
 
     Ends with Completed, with Stopped (checkpoint and SAE), or with Paused (checkpoint alone).
-    `stop` and `pause` are asked between steps and between forward passes. Raises an error of the engine
-    (`ModelError`, `TokenizeError`, `ConfigError`, `TrainingError`, `ExportError`) whose message is
-    a sentence, or whatever the machine raises (`OSError`, `torch.OutOfMemoryError`).
+    `stop` and `pause` are asked between steps and between forward passes. Raises an error of the
+    engine (`ModelError`, `TokenizeError`, `ConfigError`, `TrainingError`, `ExportError`) whose
+    message is a sentence, or whatever the machine raises (`OSError`, `torch.OutOfMemoryError`).
     """
     # What is asked for, and what there is.
     yield events.Phase(step=0, phase="loading_model")

@@ -34,8 +34,7 @@ class Command(BaseCommand):
         _refuse_busy_port()
         call_command("migrate", verbosity=0)
         call_command("collectstatic", interactive=False, verbosity=0)
-        if not options["no_demo"] and not Training.objects.exists():
-            demo.start()
+        first_start = not Training.objects.exists() and not options["no_demo"]
         # In a session of its own, so that Ctrl-C reaches this process alone and it can end the
         # others in good order.
         supervisor = subprocess.Popen(
@@ -48,6 +47,8 @@ class Command(BaseCommand):
         signal.signal(signal.SIGHUP, _as_interrupt)
         try:
             _wait_until_ready(supervisor)
+            if first_start:
+                demo.start()
             self._say(
                 f"\nSAE Studio is running. Open this link (it logs you in once):\n\n"
                 f"    {login_link()}\n\n"
