@@ -1,0 +1,117 @@
+// Keeps the cards alive: points go straight to the charts, numbers come from the server once a second.
+
+import { heard, showDown, showLoggedOut, showUp } from "./connection.js";
+import { isLoginPage } from "./requests.js";
+import { Run } from "./run.js";
+import { LiveSocket } from "./socket.js";
+
+const TICK_MS = 1000;
+const POLL_MS = 5000;
+const SYNC_MS = 60000;
+
+const root = document.querySelector("[data-runs]");
+const list = document.getElementById("cards");
+const runs = new Map();
+const stale = new Set();
+const urgent = new Set();
+const elsewhere = new Set();
+let arrived = false;
+let asking = false;
+let down = false;
+
+function adopt() {
+  for (const [id, run] of runs) {
+    if (run.element.isConnected) continue;
+    run.destroy();
+    runs.delete(id);
+    // The page of a run that is gone has nothing more to show.
+    if (!list) location.assign("/");
+  }
+  for (const element of root.querySelectorAll("[data-run]")) {
+    if (!element.run) runs.set(element.dataset.run, new Run(element));
+  }
+}
+
+function changed(id) {
+  urgent.add(id);
+  // Each end or start moves the others in the queue.
+  for (const waiting of root.querySelectorAll("[data-status=pending], [data-status=interrupted]")) {
+    urgent.add(waiting.closest("[data-run]").dataset.run);
+  }
+}
+
+function receive(message) {
+  heard();
+  const run = runs.get(message.training_id);
+  if (!run) {
+    // A run of another page or filter is asked for once per change, not once per point.
+    if (list && (message.event !== "progress" || !elsewhere.has(message.training_id))) arrived = true;
+    elsewhere.add(message.training_id);
+    return;
+  }
+  run.receive(message);
+  stale.add(run.id);
+  if (message.event !== "progress") changed(run.id);
+}
+
+async function refresh() {
+  const due = [...stale].filter((id) => runs.get(id)?.visible);
+  const ids = [...new Set([...due, ...[...urgent].filter((id) => runs.has(id))])];
+  if (asking || document.hidden || (!ids.length && !arrived)) return;
+  const query = new URLSearchParams(location.search);
+  // With new runs about, the server must know every card there is.
+  query.set("ids", (arrived ? [...runs.keys()] : ids).join(","));
+  if (arrived && list) query.set("arrived", "");
+  ids.forEach((id) => stale.delete(id));
+  urgent.clear();
+  arrived = false;
+  asking = true;
+  try {
+    await htmx.ajax("GET", `${root.dataset.fragments}?${query}`, { source: root, swap: "none" });
+  } catch {
+    // Said by the connection's sign; the next poll or reconnect asks again.
+  }
+  asking = false;
+  adopt();
+}
+
+function everything() {
+  arrived = Boolean(list);
+  for (const run of runs.values()) {
+    urgent.add(run.id);
+    run.catchUp();
+  }
+}
+
+const socket = new LiveSocket(root.dataset.socket);
+socket.addEventListener("message", (event) => receive(event.detail));
+socket.addEventListener("down", () => {
+  down = true;
+  showDown();
+});
+socket.addEventListener("up", () => {
+  const back = down;
+  down = false;
+  showUp();
+  if (back) everything();
+});
+socket.addEventListener("login", () => {
+  down = false;
+  showLoggedOut();
+});
+
+document.addEventListener("htmx:afterRequest", (event) => {
+  const { elt, successful, xhr } = event.detail;
+  if (elt === root && successful && !isLoginPage(xhr.responseURL)) heard();
+  // A model or tokenization that moves on moves the runs that wait for it.
+  if (elt.id === "preparing") changed("");
+});
+document.addEventListener("htmx:oobAfterSwap", adopt);
+document.addEventListener("run:started", () => (arrived = true));
+document.addEventListener("theme:changed", () => runs.forEach((run) => run.recolour()));
+document.addEventListener("visibilitychange", () => !document.hidden && everything());
+
+adopt();
+setInterval(refresh, TICK_MS);
+setInterval(() => down && everything(), POLL_MS);
+setInterval(everything, SYNC_MS);

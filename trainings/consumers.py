@@ -1,0 +1,65 @@
+"""Live events for open pages. No database beyond what a handshake needs.
+
+Daphne buffers without bound for a client that stops reading. Such a client answers no ping either,
+so Daphne drops it after its ping timeout; a client that talks would keep itself alive without
+reading, and nothing is expected from clients, so whoever sends is closed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from channels.db import database_sync_to_async
+from channels.generic.websocket import AsyncJsonWebsocketConsumer
+
+from . import live
+from .models import Training
+
+LOGIN_NEEDED = 4401
+NO_SUCH_TRAINING = 4404
+NOTHING_EXPECTED = 4400
+
+
+class TrainingsConsumer(AsyncJsonWebsocketConsumer):
+    """Every run's events: one socket per tab, for all cards."""
+
+    joined: str | None = None
+
+    async def connect(self) -> None:
+        # A refused handshake looks like a network failure and would be retried for ever.
+        await self.accept()
+        user = self.scope.get("user")
+        if user is None or not user.is_authenticated:
+            await self.close(LOGIN_NEEDED)
+            return
+        group = await self.group()
+        if group is None:
+            await self.close(NO_SUCH_TRAINING)
+            return
+        await self.channel_layer.group_add(group, self.channel_name)
+        self.joined = group
+
+    async def group(self) -> str | None:
+        return live.ALL
+
+    async def disconnect(self, code: int) -> None:
+        if self.joined:
+            await self.channel_layer.group_discard(self.joined, self.channel_name)
+
+    async def receive(
+        self, text_data: str | None = None, bytes_data: bytes | None = None, **kwargs: Any
+    ) -> None:
+        await self.close(NOTHING_EXPECTED)
+
+    async def training_event(self, message: dict[str, Any]) -> None:
+        await self.send_json(message["message"])
+
+
+class TrainingConsumer(TrainingsConsumer):
+    """One run's events, as the API promises them."""
+
+    async def group(self) -> str | None:
+        training_id = self.scope["url_route"]["kwargs"]["training_id"]
+        visible = Training.objects.visible().filter(pk=training_id)
+        exists = await database_sync_to_async(visible.exists)()
+        return live.group(training_id) if exists else None

@@ -1,0 +1,6 @@
+"""What users send: a training to start, a model, a dataset, a tokenization."""
+
+from .catalog import DatasetForm, ModelForm, TokenizationForm
+from .start import StartForm
+
+__all__ = ["DatasetForm", "ModelForm", "StartForm", "TokenizationForm"]

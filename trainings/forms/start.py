@@ -1,0 +1,216 @@
+"""A training to start. Its hyperparameters come from `workers.engine.config`, which judges them."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any, cast
+
+from django import forms
+from django.http import QueryDict
+from pydantic import ValidationError as ConfigInvalid
+
+from trainings.models import Tokenization
+from workers.engine.config import (
+    FIELDS,
+    Architecture,
+    ConfigError,
+    FieldSpec,
+    ModelFacts,
+    Problem,
+    TrainingConfig,
+    check,
+    problems,
+    sections,
+    warnings,
+)
+from workers.engine.config.fields import show
+
+GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
+
+
+class StartForm(forms.Form):
+    """A training to start. `config` is there once it is valid; `found` are its warnings."""
+
+    id = forms.UUIDField(widget=forms.HiddenInput)
+    name = forms.CharField(
+        max_length=255,
+        required=False,
+        label="Name",
+        widget=forms.TextInput(
+            attrs={"autocomplete": "off", "aria-describedby": "start-name_helptext"}
+        ),
+    )
+    tokenization = forms.ModelChoiceField(
+        Tokenization.objects.none(), label="Source", empty_label=None
+    )
+    architecture = forms.ChoiceField(
+        choices=[(a.value, a.label) for a in Architecture], label="Architecture"
+    )
+    layer = forms.ChoiceField(label="Layer")
+    accepted = forms.CharField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, data: QueryDict) -> None:
+        self.filled = data.copy()
+        super().__init__(self.filled, auto_id="start-%s")
+        self.found: list[Problem] = []
+        self.config: TrainingConfig | None = None
+        self.source = self._source()
+        self.chosen = self._architecture_shown()
+        self._add_layers()
+        for spec in FIELDS.values():
+            if spec.applies_to(self.chosen):
+                self.fields[spec.name] = _hyper_field(spec)
+                self.filled.setdefault(spec.name, _default_text(spec))
+
+    @property
+    def facts(self) -> ModelFacts | None:
+        return self.source.model.facts if self.source else None
+
+    @property
+    def sections(self) -> list[dict[str, Any]]:
+        """Bound hyperparameter fields by section, the usual ones apart from the advanced."""
+        found = []
+        for section, specs in sections().items():
+            pairs = [(s, self[s.name]) for s in specs if s.applies_to(self.chosen)]
+            plain = [pair for pair in pairs if not pair[0].advanced]
+            advanced = [pair for pair in pairs if pair[0].advanced]
+            failed = any(field.errors for _, field in advanced)
+            found.append(
+                {"title": section.value, "plain": plain, "advanced": advanced, "open": failed}
+            )
+        return found
+
+    @property
+    def suggested_name(self) -> str:
+        """Model, layer, architecture and width, as in `smollm2-135m-l5-jumprelu-8x`."""
+        if self.source is None:
+            return ""
+        model = re.sub(r"[^a-z0-9.]+", "-", str(self.source.model).lower()).strip("-")
+        layer = self["layer"].value() or 0
+        name = f"{model}-l{layer}-{self.chosen.value}"
+        return f"{name}-{self._width()}"[:255]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned: dict[str, Any] = super().clean() or self.cleaned_data
+        if self.source is None or "layer" not in cleaned:
+            return cleaned
+        try:
+            self.config = TrainingConfig.model_validate(
+                {
+                    "architecture": self.chosen,
+                    "layer": cleaned["layer"],
+                    "hyperparameters": self._hyperparameters(),
+                }
+            )
+        except (ConfigInvalid, ConfigError) as error:
+            self._add_problems(problems(error))
+            return cleaned
+        if self.facts is not None:
+            self._add_problems(check(self.config, self.facts))
+            self.found = warnings(self.config, self.facts, self.source.n_tokens)
+        return cleaned
+
+    def clean_name(self) -> str:
+        return self.cleaned_data["name"].strip() or self.suggested_name
+
+    @property
+    def accepts_warnings(self) -> bool:
+        """Whether every warning stood on the page when the button was pressed."""
+        accepted = set(self.cleaned_data.get("accepted", "").split(","))
+        return {problem.field for problem in self.found} <= accepted
+
+    @property
+    def warned_fields(self) -> str:
+        return ",".join(problem.field for problem in self.found)
+
+    def _source(self) -> Tokenization | None:
+        """The tokenization that was chosen, or the newest ready one."""
+        ready = Tokenization.objects.ready().filter(model__status="ready")
+        ready = ready.select_related("model", "dataset")
+        field: Any = self.fields["tokenization"]
+        field.queryset, field.label_from_instance = ready, _source_label
+        newest = ready.order_by("-created_at").first()
+        self.filled.setdefault("tokenization", str(newest.pk) if newest else "")
+        try:
+            chosen = uuid.UUID(str(self.filled["tokenization"]))
+        except ValueError:
+            return None
+        return cast("Tokenization | None", ready.filter(pk=chosen).first())
+
+    def _architecture_shown(self) -> Architecture:
+        """The one whose fields are shown; whether it was a valid choice, the field says."""
+        self.filled.setdefault("architecture", Architecture.STANDARD.value)
+        value = str(self.filled["architecture"])
+        return Architecture(value) if value in set(Architecture) else Architecture.STANDARD
+
+    def _add_layers(self) -> None:
+        depth = self.facts.n_layers if self.facts else 0
+        field: Any = self.fields["layer"]
+        field.choices = [(str(n), str(n)) for n in range(depth)]
+        field.help_text = f"of {depth} decoder blocks, counted from 0"
+        self.filled.setdefault("layer", str(depth // 2))
+
+    def _width(self) -> str:
+        text = str(self["latent_dim"].value() or "").replace(",", "")
+        if not text.isdigit() or not self.facts:
+            return "8x"
+        times = int(text) / self.facts.d_model
+        return f"{times:g}x" if times.is_integer() else text
+
+    def _hyperparameters(self) -> dict[str, Any]:
+        """What was filled in, as text for pydantic to judge; empty means automatic or default."""
+        given: dict[str, Any] = {}
+        for name, spec in FIELDS.items():
+            text = str(self.cleaned_data.get(name, "")).strip()
+            if text:
+                given[name] = text.replace(",", "") if GROUPED.fullmatch(text) else text
+            elif spec.optional and name in self.fields:
+                given[name] = None
+        return given
+
+    def _add_problems(self, found: list[Problem]) -> None:
+        for problem in found:
+            self.add_error(problem.field if problem.field in self.fields else None, problem.message)
+
+
+def _source_label(row: Tokenization) -> str:
+    tokens = f"{row.n_tokens:,} tokens" if row.n_tokens else "tokens not counted"
+    return f"{row.dataset} · {row.model} · context {row.context_length} · {tokens}"
+
+
+def _hyper_field(spec: FieldSpec) -> forms.Field:
+    """A field that takes any text: range and type are judged where they are declared."""
+    help_text = f"{spec.sentence} {_range_help(spec)}".strip()
+    if spec.kind == "choice":
+        empty = [("", f"Automatic: {spec.automatic}")] if spec.optional else []
+        choices = empty + [(choice, choice.replace("_", " ")) for choice in spec.choices]
+        return forms.ChoiceField(
+            choices=choices,
+            required=False,
+            label=spec.label,
+            help_text=help_text,
+        )
+    mode = "numeric" if spec.kind == "int" else "decimal"
+    attrs = {"inputmode": mode, "autocomplete": "off", "spellcheck": "false"}
+    if spec.automatic:
+        attrs["placeholder"] = spec.automatic
+    return forms.CharField(
+        required=False,
+        label=spec.label,
+        help_text=help_text,
+        widget=forms.TextInput(attrs=attrs),
+    )
+
+
+def _default_text(spec: FieldSpec) -> str:
+    """The default as it stands in the field; empty means automatic."""
+    if spec.default is None:
+        return ""
+    return str(spec.default) if spec.kind == "choice" else show(spec.default)
+
+
+def _range_help(spec: FieldSpec) -> str:
+    if not spec.range_text:
+        return ""
+    return f"{spec.range_text} {spec.unit}".strip() + "."

@@ -1,0 +1,1 @@
+"""The pages: each view translates HTTP and nothing else."""

@@ -1,0 +1,175 @@
+"""One training as its card shows it, on the page and in every live update."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from trainings.models import Sae, Training
+from workers.engine.config import FIELDS, Architecture, Plan
+
+# Tone is a class and an icon; the word says the same without colour.
+TONES = {
+    "pending": "waiting",
+    "running": "running",
+    "stopping": "warning",
+    "interrupted": "interrupted",
+    "completed": "completed",
+    "failed": "failed",
+    "stopped": "stopped",
+}
+PHASES = {
+    "starting": "Starting",
+    "loading_model": "Loading the model",
+    "normalizing": "Measuring the activations' scale",
+    "evaluating": "Evaluating on held-out tokens",
+    "exporting": "Exporting the SAE",
+}
+COLOURS = 6
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One key number: how it is called, what it is, and what to know about it."""
+
+    label: str
+    value: float | None
+    title: str
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is derived from a row for display; `ahead` counts the runs that come first."""
+
+    training: Training
+    ahead: int = 0
+
+    @property
+    def status(self) -> str:
+        return self.training.shown_status
+
+    @property
+    def word(self) -> str:
+        return self.status.capitalize()
+
+    @property
+    def tone(self) -> str:
+        return TONES[self.status]
+
+    @property
+    def colour(self) -> int:
+        """1 to 6, by the run's id, so that a run keeps its colour on every page."""
+        return self.training.id.int % COLOURS + 1
+
+    @property
+    def architecture(self) -> str:
+        return Architecture(self.training.architecture).label
+
+    @cached_property
+    def width(self) -> int | None:
+        """Number of latents."""
+        facts = self.training.model.facts
+        return Plan.of(self.training.config, facts).d_sae if facts else None
+
+    @property
+    def tokens_per_second(self) -> float | None:
+        speed: float | None = self.training.latest.get("tokens_per_second")
+        return speed
+
+    @property
+    def eta(self) -> float | None:
+        """Seconds left at the newest throughput; none unless it is running and was measured."""
+        speed = self.tokens_per_second
+        if self.status != "running" or not speed:
+            return None
+        left = self.training.num_steps - self.training.current_step
+        return left * self.training.config.hyperparameters.batch_size / speed
+
+    @property
+    def elapsed(self) -> float | None:
+        run = self.training
+        if not run.started_at or not run.completed_at:
+            return None
+        return (run.completed_at - run.started_at).total_seconds()
+
+    @property
+    def figures(self) -> list[Figure]:
+        latest = self.training.latest
+        return [
+            Figure("Loss", latest.get("loss"), "Reconstruction and sparsity loss together"),
+            Figure("L0", latest.get("l0"), "Active latents per token"),
+            Figure("FVU", latest.get("fvu"), "Fraction of variance unexplained"),
+            Figure("Dead neurons", latest.get("dead_neurons"), self.dead_window, whole=True),
+        ]
+
+    @property
+    def dead_window(self) -> str:
+        window = self.training.latest.get("dead_window_tokens")
+        limit = self.training.hyperparameters["dead_neuron_threshold"]
+        often = "never" if not limit else f"in at most {limit:g} of all tokens"
+        counted = f"over the last {window:,} tokens" if window else "over the window"
+        return f"Latents that fired {often} {counted}"
+
+    @property
+    def activity(self) -> str:
+        """What a run that is not yet training is doing or waiting for; else empty."""
+        if self.training.status == "pending":
+            return self._waiting_for()
+        if self.training.status != "running":
+            return ""
+        if self.training.stop_requested_at:
+            return "Stopping: saving a checkpoint and the SAE first"
+        return PHASES.get(self.training.phase, "")
+
+    def _waiting_for(self) -> str:
+        for row in (self.training.model, self.training.dataset, self.training.tokenization):
+            if row.status != "ready":
+                return f"Waiting for the {row.kind} ({row.progress:.0%})".replace("%", " %")
+        lost = "Its worker was lost; it goes on by itself. " if self.status == "interrupted" else ""
+        if not self.ahead:
+            return f"{lost}Waiting for a worker"
+        return f"{lost}Queued behind {self.ahead} {'run' if self.ahead == 1 else 'runs'}"
+
+    @cached_property
+    def sae(self) -> Sae | None:
+        return getattr(self.training, "sae", None)
+
+    @property
+    def loading_snippet(self) -> str:
+        """Two lines that load the SAE elsewhere; safetensors where SAELens has no such kind."""
+        if self.sae is None:
+            return ""
+        if self.sae.format == "saelens":
+            return f'from sae_lens import SAE\nsae = SAE.load_from_disk("{self.sae.path}")'
+        file = f"{self.sae.path}/sae_weights.safetensors"
+        return f'from safetensors.torch import load_file\nweights = load_file("{file}")'
+
+    @property
+    def changed(self) -> dict[str, Any]:
+        """Hyperparameters that differ from their defaults."""
+        return {
+            name: value
+            for name, value in self.training.hyperparameters.items()
+            if name in FIELDS and value != FIELDS[name].default
+        }
+
+
+def cards(trainings: Iterable[Training]) -> list[Card]:
+    """Cards in the same order, with each pending run's place in the queue."""
+    runs = list(trainings)
+    if not any(run.status == "pending" for run in runs):
+        return [Card(run) for run in runs]
+    running = Training.objects.visible().filter(status="running").count()
+    places = {
+        pk: place
+        for place, pk in enumerate(Training.objects.queue().values_list("pk", flat=True), running)
+    }
+    return [Card(run, places.get(run.pk, 0)) for run in runs]
+
+
+def shown() -> Any:
+    """Trainings with all their cards read, in one query."""
+    return Training.objects.visible().select_related("model", "dataset", "tokenization", "sae")

@@ -1,0 +1,148 @@
+"""Models and datasets: what there is, how to get more, and what uses it."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+from typing import Any
+
+from django.contrib import messages
+from django.db import transaction
+from django.db.models import Count, Q
+from django.db.models.deletion import ProtectedError
+from django.forms import ModelForm as AnyModelForm
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST
+
+from trainings import nudge
+from trainings.forms import DatasetForm, ModelForm, TokenizationForm
+from trainings.models import Dataset, LanguageModel, Tokenization
+from trainings.models.catalog import Prepared, Status
+
+from .pages import back, dialog
+from .preparing import preparing
+
+KINDS: dict[str, type[Prepared]] = {
+    "models": LanguageModel,
+    "datasets": Dataset,
+    "tokenizations": Tokenization,
+}
+USERS_SHOWN = 10
+_IN_USE = Count("trainings", filter=Q(trainings__delete_requested_at=None), distinct=True)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def models(request: HttpRequest) -> HttpResponse:
+    form = ModelForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        return _prepare(request, form, "models")
+    rows = LanguageModel.objects.annotate(n_trainings=_IN_USE).order_by("name")
+    context = {"rows": rows, "form": form, "preparing": preparing()}
+    return render(request, "catalog/models.html", context, status=_status(form))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def datasets(request: HttpRequest) -> HttpResponse:
+    form = DatasetForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        return _prepare(request, form, "datasets")
+    return _datasets_page(request, form, TokenizationForm())
+
+
+@require_POST
+def tokenize(request: HttpRequest) -> HttpResponse:
+    form = TokenizationForm(request.POST)
+    if form.is_valid():
+        return _prepare(request, form, "datasets")
+    return _datasets_page(request, DatasetForm(), form)
+
+
+@require_POST
+def prepare_again(request: HttpRequest, kind: str, pk: str) -> HttpResponse:
+    """A failed preparation is tried once more."""
+    rows = _kind(kind).objects
+    if rows.retry(pk):
+        nudge.prepare(rows.get(pk=pk))
+    else:
+        messages.info(request, "Only what failed can be tried again.")
+    return back(request, _home(kind))
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete(request: HttpRequest, kind: str, pk: str) -> HttpResponse:
+    """Asks first and names what uses it; a post deletes what nothing uses."""
+    row = get_object_or_404(_kind(kind), pk=pk)
+    users = _users(row)
+    if request.method != "POST":
+        context = {"row": row, "kind": kind, "home": _home(kind), **users}
+        return dialog(request, "catalog/_delete.html", context)
+    try:
+        deleted = _delete(row)
+    except ProtectedError:
+        messages.error(request, f"{row} is in use and was not deleted.")
+    else:
+        say = f"{row} was deleted." if deleted else f"{row} is being prepared; wait until it ends."
+        messages.info(request, say)
+    return HttpResponseRedirect(_home(kind))
+
+
+def _prepare(request: HttpRequest, form: AnyModelForm[Any], page: str) -> HttpResponse:
+    row = form.save()
+    nudge.prepare(row)
+    messages.success(request, f"{row} is being prepared.")
+    return HttpResponseRedirect(reverse(page))
+
+
+def _datasets_page(
+    request: HttpRequest, form: DatasetForm, tokenization_form: TokenizationForm
+) -> HttpResponse:
+    tokenizations = Tokenization.objects.select_related("dataset", "model")
+    context = {
+        "rows": Dataset.objects.annotate(n_trainings=_IN_USE).order_by("name"),
+        "tokenizations": tokenizations.annotate(n_trainings=_IN_USE),
+        "form": form,
+        "tokenization_form": tokenization_form,
+        "preparing": preparing(),
+    }
+    failed = max(_status(form), _status(tokenization_form))
+    return render(request, "catalog/datasets.html", context, status=failed)
+
+
+def _status(form: AnyModelForm[Any]) -> int:
+    return 422 if form.is_bound and form.errors else 200
+
+
+def _delete(row: Prepared) -> bool:
+    """The row, unless a job holds it, and after the commit its files."""
+    with transaction.atomic():
+        # The condition is part of the statement: a job may claim the row at this moment.
+        idle = type(row).objects.filter(pk=row.pk).exclude(status=Status.RUNNING)
+        deleted, _ = idle.delete()
+        if deleted and row.folder.exists():
+            transaction.on_commit(partial(shutil.rmtree, row.folder))
+    return bool(deleted)
+
+
+def _users(row: Prepared) -> dict[str, Any]:
+    """Trainings and tokenizations that stand on a row, a few by name and all by number."""
+    trainings = row.trainings.order_by("-created_at")  # type: ignore[attr-defined]
+    tokenizations = getattr(row, "tokenizations", None)
+    cut = list(tokenizations.select_related("dataset", "model")) if tokenizations else []
+    return {
+        "trainings": trainings[:USERS_SHOWN],
+        "n_trainings": trainings.count(),
+        "tokenizations": cut,
+        "in_use": bool(cut) or trainings.exists(),
+    }
+
+
+def _kind(kind: str) -> type[Prepared]:
+    if kind not in KINDS:
+        raise Http404
+    return KINDS[kind]
+
+
+def _home(kind: str) -> str:
+    return reverse("models" if kind == "models" else "datasets")

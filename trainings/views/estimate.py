@@ -1,0 +1,63 @@
+"""What a training will need, as far as it is known before it runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainings.models import Tokenization, Training
+from workers.engine.config import Architecture, Plan, TrainingConfig
+
+FLOAT32_BYTES = 4
+# Weights and Adam's two moments; what a checkpoint holds too.
+COPIES = 3
+RECENT_RUNS = 3
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Sizes follow from the configuration; time only from runs that were measured."""
+
+    tokens_needed: int
+    tokens_available: int
+    parameters: int
+    n_checkpoints: int
+    seconds: float | None
+    measured_runs: int
+
+    @property
+    def memory_bytes(self) -> int:
+        """Of weights and optimizer, without activations and the language model."""
+        return self.parameters * FLOAT32_BYTES * COPIES
+
+    @property
+    def passes(self) -> float:
+        return self.tokens_needed / self.tokens_available if self.tokens_available else 0.0
+
+
+def estimate(config: TrainingConfig, source: Tokenization) -> Estimate | None:
+    """None while the model's width is not known."""
+    if source.model.facts is None:
+        return None
+    plan = Plan.of(config, source.model.facts)
+    speeds = _measured_speeds(source)
+    return Estimate(
+        tokens_needed=plan.total_tokens,
+        tokens_available=source.n_tokens or 0,
+        parameters=_parameters(plan),
+        n_checkpoints=plan.hyperparameters.num_steps // plan.hyperparameters.checkpoint_interval,
+        seconds=plan.total_tokens * len(speeds) / sum(speeds) if speeds else None,
+        measured_runs=len(speeds),
+    )
+
+
+def _parameters(plan: Plan) -> int:
+    weights = plan.d_sae * (plan.d_in + plan.d_out)
+    thresholds = plan.d_sae if plan.architecture is Architecture.JUMPRELU else 0
+    return weights + plan.d_sae + plan.d_out + thresholds
+
+
+def _measured_speeds(source: Tokenization) -> list[float]:
+    """Tokens per second of the newest finished runs on the same model."""
+    runs = Training.objects.filter(model=source.model, status="completed")
+    latest = runs.order_by("-completed_at").values_list("latest", flat=True)[:RECENT_RUNS]
+    return [speed for point in latest if (speed := point.get("tokens_per_second"))]

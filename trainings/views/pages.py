@@ -1,0 +1,29 @@
+"""How an answer is given: as a page, as a dialog, or as fragments of a page that is open."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.shortcuts import render
+from django.utils.http import url_has_allowed_host_and_scheme
+
+
+def dialog(
+    request: HttpRequest, fragment: str, context: dict[str, Any], status: int = 200
+) -> HttpResponse:
+    """The fragment alone for the page's dialog, or a page of its own without JavaScript."""
+    if in_page(request):
+        return render(request, fragment, context, status=status)
+    return render(request, "dialog_page.html", {"fragment": fragment, **context}, status=status)
+
+
+def in_page(request: HttpRequest) -> bool:
+    return bool(getattr(request, "htmx", False))
+
+
+def back(request: HttpRequest, default: str) -> HttpResponseRedirect:
+    """To where the form says it came from, if that is one of our own pages."""
+    target = request.POST.get("next", "")
+    safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
+    return HttpResponseRedirect(target if safe else default)

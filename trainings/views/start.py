@@ -1,0 +1,87 @@
+"""The Start Training dialog: fill in, see what it means, start exactly one run."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_safe
+
+from trainings.forms import StartForm
+from trainings.models import Training
+from workers.engine.config import ConfigError
+
+from .estimate import estimate
+from .pages import dialog, in_page
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def new(request: HttpRequest) -> HttpResponse:
+    """The dialog; a post starts the run, unless something is wrong or a warning was not seen."""
+    if request.method != "POST":
+        return dialog(request, "training/_start.html", _context(_drawn(request.GET)))
+    form = StartForm(request.POST)
+    if not form.is_valid():
+        return _refused(request, form)
+    if not form.accepts_warnings:
+        return dialog(request, "training/_start.html", {**_context(form), "review": True})
+    return _start(request, form)
+
+
+@require_safe
+def fields(request: HttpRequest) -> HttpResponse:
+    """What depends on the source and the architecture: layers, hyperparameters, estimate."""
+    return render(request, "training/_start_fields.html", _context(_drawn(request.GET)))
+
+
+@require_safe
+def check(request: HttpRequest) -> HttpResponse:
+    """The server's word on what stands in the form now: errors, warnings, estimate."""
+    return render(request, "training/_start_check.html", _context(StartForm(request.GET)))
+
+
+def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
+    assert form.config is not None
+    try:
+        training = Training.objects.start(
+            pk=form.cleaned_data["id"],
+            name=form.cleaned_data["name"],
+            tokenization=form.cleaned_data["tokenization"],
+            config=form.config,
+        )
+    except ConfigError as error:
+        for problem in error.problems:
+            form.add_error(problem.field if problem.field in form.fields else None, problem.message)
+        return _refused(request, form)
+    if not in_page(request):
+        return HttpResponseRedirect(reverse("trainings"))
+    started = {"dialog:close": {}, "run:started": {"id": str(training.pk)}}
+    return HttpResponse(headers={"HX-Trigger": json.dumps(started), "HX-Reswap": "none"})
+
+
+def _refused(request: HttpRequest, form: StartForm) -> HttpResponse:
+    return dialog(request, "training/_start.html", {**_context(form), "refused": True}, status=422)
+
+
+def _drawn(data: QueryDict) -> StartForm:
+    """A form whose layer exists in the chosen model; another model may have fewer."""
+    filled = data.copy()
+    filled.setdefault("id", str(uuid.uuid4()))
+    form = StartForm(filled)
+    if form["layer"].value() not in dict(form.fields["layer"].choices):  # type: ignore[attr-defined]
+        del filled["layer"]
+        form = StartForm(filled)
+    return form
+
+
+def _context(form: StartForm) -> dict[str, Any]:
+    form.full_clean()
+    known = form.config if form.is_valid() else None
+    return {
+        "form": form,
+        "estimate": estimate(known, form.source) if known and form.source else None,
+    }

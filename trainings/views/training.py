@@ -1,0 +1,195 @@
+"""One training: its page, its hyperparameters, its points, and what can be done to it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import uuid
+from pathlib import Path
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import get_object_or_404, render
+from django.urls import reverse
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
+
+from trainings import nudge
+from trainings.models import Training, TrainingMetric
+from workers.engine.config import FieldSpec, sections
+from workers.engine.config.fields import show as show_number
+
+from .cards import Card, cards, shown
+from .downsample import downsample
+from .pages import back, dialog, in_page
+
+SERIES = (
+    "loss",
+    "fvu",
+    "l0",
+    "dead_neurons",
+    "reconstruction_loss",
+    "l1",
+    "tokens_per_second",
+    "coefficient",
+    "learning_rate",
+)
+MAX_POINTS = 1000
+LOG_TAIL_BYTES = 32_768
+TABLE_ROWS = 200
+
+
+@require_safe
+def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    card = _card(training_id)
+    context = {
+        "card": card,
+        "checkpoints": card.training.checkpoints.all()[:50],
+        "log": _log_tail(card.training),
+        "table": _table(card.training) if "table" in request.GET else None,
+    }
+    return render(request, "training/detail.html", context)
+
+
+@require_safe
+def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """Curves after a step: per series [step, value] pairs, null where a value was not finite."""
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    after, limit = _whole(request, "after_step", -1), _whole(request, "max_points", MAX_POINTS)
+    rows = list(run.metrics.filter(step__gt=after).values_list("step", *SERIES))
+    limit = max(4, min(limit, MAX_POINTS))
+    series = {
+        name: downsample([(row[0], row[place]) for row in rows], limit)
+        for place, name in enumerate(SERIES, 1)
+    }
+    last = rows[-1][0] if rows else max(after, 0)
+    answer = {"seq": run.event_seq, "attempt": run.attempt, "last_step": last, "series": series}
+    return JsonResponse(answer)
+
+
+@require_safe
+def hyperparameters(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    card = _card(training_id)
+    context = {
+        "card": card,
+        "sections": [
+            (section, [_value(card, spec) for spec in specs]) for section, specs in _specs(card)
+        ],
+        "as_json": json.dumps(card.training.config.model_dump(mode="json"), indent=2),
+        "as_command": _command(card),
+    }
+    return dialog(request, "training/_hyperparameters.html", context)
+
+
+@require_POST
+def stop(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    if not Training.objects.request_stop(training_id):
+        messages.info(request, "It had already ended, or is stopping.")
+    return _changed(request, training_id)
+
+
+@require_POST
+def resume(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    return _restart(request, training_id, from_scratch=False)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def retry(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """Asks from where; a post says it."""
+    if request.method != "POST":
+        card = _card(training_id)
+        newest = card.training.checkpoints.filter(
+            attempt__gte=card.training.fresh_since_attempt
+        ).first()
+        return dialog(request, "training/_retry.html", {"card": card, "newest": newest})
+    return _restart(request, training_id, from_scratch=request.POST.get("from") == "scratch")
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def delete(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """Asks first; a post deletes."""
+    if request.method != "POST":
+        return dialog(request, "training/_delete.html", {"card": _card(training_id)})
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    if Training.objects.request_delete(run.pk):
+        nudge.discard(run)
+        messages.success(request, f"{run.name} and its files are being deleted.")
+    return _changed(request, training_id)
+
+
+def _restart(request: HttpRequest, training_id: uuid.UUID, *, from_scratch: bool) -> HttpResponse:
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    if Training.objects.restart(run.pk, from_scratch=from_scratch):
+        nudge.run(run)
+    else:
+        messages.info(request, "Only a failed or stopped run can be started again.")
+    return _changed(request, training_id)
+
+
+def _changed(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """The card's new parts for an open page; else the way back."""
+    if not in_page(request):
+        return back(request, reverse("trainings"))
+    found = cards(shown().filter(pk=training_id))
+    context = {"cards": found, "gone": [] if found else [training_id], "arrived": []}
+    response = render(request, "training/_fragments.html", context)
+    response["HX-Trigger"] = "dialog:close"
+    response["HX-Reswap"] = "none"
+    return response
+
+
+def _card(training_id: uuid.UUID) -> Card:
+    return cards([get_object_or_404(shown(), pk=training_id)])[0]
+
+
+def _specs(card: Card) -> list[tuple[str, list[FieldSpec]]]:
+    """The sections with those fields that mean something for this architecture."""
+    architecture = card.training.architecture
+    return [
+        (section.value, [spec for spec in specs if spec.applies_to(architecture)])
+        for section, specs in sections().items()
+    ]
+
+
+def _value(card: Card, spec: FieldSpec) -> dict[str, object]:
+    value = card.training.hyperparameters.get(spec.name, spec.default)
+    return {
+        "spec": spec,
+        "text": value if isinstance(value, str) else show_number(value),
+        "default": spec.default if isinstance(spec.default, str) else show_number(spec.default),
+        "changed": spec.name in card.changed,
+    }
+
+
+def _command(card: Card) -> str:
+    """The same training as a `manage.py train` command line."""
+    run = card.training
+    parts = ["manage.py", "train", "--model", run.model.name, "--dataset", run.dataset.name]
+    parts += ["--layer", str(run.layer), "--architecture", run.architecture]
+    for name, value in card.changed.items():
+        parts += ["--set", f"{name}={'null' if value is None else value}"]
+    return shlex.join(parts)
+
+
+def _log_tail(run: Training) -> str:
+    """The end of the newest attempt's log, cut at a line; empty while there is none."""
+    path = Path(run.attempt_folder(run.attempt), "log.txt")
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", errors="replace")
+    except FileNotFoundError:
+        return ""
+    return text if size <= LOG_TAIL_BYTES else text.partition("\n")[2]
+
+
+def _table(run: Training) -> list[TrainingMetric]:
+    """The newest points, newest first."""
+    return list(run.metrics.order_by("-step")[:TABLE_ROWS])
+
+
+def _whole(request: HttpRequest, name: str, default: int) -> int:
+    try:
+        return int(request.GET.get(name, default))
+    except ValueError:
+        return default
