@@ -85,21 +85,22 @@ class Recorder:
     def _row_changes(self, event: Event) -> dict[str, Any]:
         """Columns of the training that follow from one event."""
         kind, step = event["event"], event.get("step")
+        here = {} if step is None else {"current_step": step}
         match kind:
             case "phase":
                 return {"phase": event["phase"]}
             case "started":
-                return {"run_facts": _data(event), "current_step": step, "run_warnings": []}
+                return {"run_facts": _data(event), "run_warnings": [], **here}
             case "progress":
-                return {"current_step": step, "latest": _data(event), "phase": "training"}
+                return {"latest": _data(event), "phase": "training", **here}
             case "checkpoint":
                 return {"interruptions": 0}
             case "completed" | "stopped":
                 return {
                     "status": kind,
-                    "current_step": step,
                     "final_loss": event["final_loss"],
                     "sae_path": event["sae_path"],
+                    **here,
                     **_ended(),
                 }
             case "failed":

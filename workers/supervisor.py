@@ -63,7 +63,7 @@ class Attempt:
         self.on_event = on_event
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.final: Event | None = None
-        self.told_to_stop = False
+        self.told: signal.Signals | None = None
         self._asked = 0.0
         run_spec(training, attempt).write(self.folder)
 
@@ -83,11 +83,11 @@ class Attempt:
         assert child.stdout is not None
         threading.Thread(target=_read, args=(child.stdout, self.lines), daemon=True).start()
         while self._take():
-            if self.recorder.due():
+            if self.final is None and self.recorder.due():
                 self._flush()
-            if not self.told_to_stop and (shutting_down.is_set() or self._stop_requested()):
-                self.told_to_stop = True
-                child.send_signal(signal.SIGUSR1 if shutting_down.is_set() else signal.SIGTERM)
+            if self.told is None and (wish := self._wish()):
+                self.told = wish
+                child.send_signal(wish)
         child.wait()
 
     def _take(self) -> bool:
@@ -123,6 +123,12 @@ class Attempt:
             # A locked or restarting database: the events stay here until it is back.
             logger.warning("%s cannot be written yet: %s", self.training_id, error)
 
+    def _wish(self) -> signal.Signals | None:
+        """What the child should hear: put the run aside, stop it, or nothing."""
+        if shutting_down.is_set():
+            return signal.SIGUSR1
+        return signal.SIGTERM if self._stop_requested() else None
+
     def _stop_requested(self) -> bool:
         if time.monotonic() - self._asked < ASK_EVERY:
             return False
@@ -136,7 +142,9 @@ class Attempt:
 
     def _close(self, returncode: int) -> None:
         if self.final is None:
-            self.recorder.take({"event": "failed", "step": None, "error": how_it_ended(returncode)})
+            self.final = self._last_word(returncode)
+            if self.final["event"] != "paused":
+                self.recorder.take(self.final)
         deadline = time.monotonic() + 600
         while True:
             try:
@@ -148,8 +156,17 @@ class Attempt:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
-        if self.final and self.final["event"] == "paused":
+        if self.final["event"] == "paused":
             self.recorder.hand_back()
+
+    def _last_word(self, returncode: int) -> Event:
+        """The final event of a child that gave none."""
+        if self.told is not None and returncode == -self.told:
+            # It heard the signal before it could handle one: nothing had been done yet.
+            if self.told == signal.SIGUSR1:
+                return {"event": "paused"}
+            return {"event": "stopped", "sae_path": None, "final_loss": None}
+        return {"event": "failed", "error": how_it_ended(returncode)}
 
 
 def run_spec(training: Training, attempt: int) -> RunSpec:

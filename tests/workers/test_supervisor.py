@@ -138,3 +138,15 @@ def test_an_attempt_resumes_from_its_own_line_of_checkpoints(home: Path) -> None
 
 def _text(path: Path) -> str:
     return path.read_text() if path.exists() else ""
+
+
+def test_a_stop_before_the_child_can_listen_is_no_failure(child) -> None:  # type: ignore[no-untyped-def]
+    child("signal.pause()")
+    training = a_training()
+    thread = threading.Thread(target=run, args=(training,))
+    thread.start()
+    wait_for(lambda: Training.objects.filter(pk=training.pk, phase="starting"), "the claim")
+    Training.objects.request_stop(training.pk)
+    thread.join(30)
+    training.refresh_from_db()
+    assert (training.status, training.error_message) == ("stopped", None)
