@@ -112,8 +112,9 @@ def stream(dataset: Dataset) -> Iterator[dict[str, Any]]:
 
 
 def _rows(dataset: Dataset) -> Any:
-    from datasets import load_dataset
+    from datasets import disable_progress_bars, load_dataset
 
+    disable_progress_bars()
     return load_dataset(
         # Without the scheme a folder of that name beside the process would be read instead.
         f"hf://datasets/{dataset.location}",

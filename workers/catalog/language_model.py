@@ -76,6 +76,9 @@ def _from_folder(model: LanguageModel, job: Job) -> dict[str, Any]:
 
 
 def _from_package(model: LanguageModel, job: Job) -> dict[str, Any]:
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
     source = gguf_of(model.location)
     convert_gguf(source, job.draft, lambda share: job.report(share, f"Converting {source.name}"))
     return {}

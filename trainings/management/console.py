@@ -1,0 +1,95 @@
+"""What the commands show: a bar on a terminal, plain lines in a pipe."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Self, TextIO
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+LINE_EVERY = 5.0
+# Without a studio there is nobody to tell; the row says everything.
+_HINTS = ("trainings.live", "trainings.nudge")
+
+
+def worker_name() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+@contextmanager
+def quiet(verbosity: int) -> Iterator[None]:
+    """Leave the screen to the progress; `--verbosity 2` shows the log."""
+    if verbosity >= 2:
+        yield
+        return
+    levels = {"": logging.WARNING} | dict.fromkeys(_HINTS, logging.ERROR)
+    before = {name: logging.getLogger(name).level for name in levels}
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+    try:
+        yield
+    finally:
+        for name, level in before.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class Display:
+    """Shows how far a piece of work is, on the stream it is given."""
+
+    def __init__(self, stream: TextIO, label: str) -> None:
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._shown_at = 0.0
+        self._last = ""
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=Console(file=stream),
+            disable=not self._is_terminal,
+        )
+        self._task = self._bar.add_task(label, total=1.0, note="")
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+        if self._last:
+            self._write(self._last)
+
+    def update(self, share: float, note: str = "") -> None:
+        """Move the bar, or write a line if the last one is some seconds old."""
+        self._bar.update(self._task, completed=share, note=note)
+        if self._is_terminal:
+            return
+        self._last = f"{share:4.0%}  {note}".rstrip()
+        if time.monotonic() - self._shown_at >= LINE_EVERY:
+            self._write(self._last)
+
+    def say(self, text: str) -> None:
+        """One line that stays."""
+        if self._is_terminal:
+            self._bar.console.print(text, markup=False, highlight=False)
+        else:
+            self._write(text)
+
+    def _write(self, line: str) -> None:
+        self._stream.write(line + "\n")
+        self._stream.flush()
+        self._shown_at, self._last = time.monotonic(), ""

@@ -1,0 +1,65 @@
+"""A training on the console while it runs."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from trainings.models import Training
+
+from .console import Display
+
+_LOOK_EVERY = 1.0
+
+
+class Follower:
+    """Runs a pending training here and shows its events; if a worker was faster, watches."""
+
+    def __init__(self, training: Training, display: Display) -> None:
+        self._training = training
+        self._display = display
+
+    def run(self, worker: str) -> None:
+        from workers import supervisor
+
+        supervisor.run(str(self._training.pk), worker, self._hear)
+        self._watch()
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        match event["event"]:
+            case "phase":
+                self._display.update(self._share(event), event["phase"].replace("_", " "))
+            case "progress":
+                self._display.update(self._share(event), _numbers(event))
+            case "checkpoint":
+                self._display.say(f"Checkpoint at step {event['step']:,}")
+            case "resampled":
+                self._display.say(f"Step {event['step']:,}: {event['count']:,} latents resampled")
+            case "warning":
+                self._display.say(f"Warning: {event['message']}")
+
+    def _share(self, event: dict[str, Any]) -> float:
+        return float((event.get("step") or 0) / self._training.num_steps)
+
+    def _watch(self) -> None:
+        """Until the run has ended, whoever runs it."""
+        training = self._training
+        training.refresh_from_db()
+        while not training.has_ended:
+            self._display.update(training.progress, f"run by {training.worker or 'a worker'}")
+            time.sleep(_LOOK_EVERY)
+            training.refresh_from_db()
+
+
+def _numbers(event: dict[str, Any]) -> str:
+    return (
+        f"step {event['step']:,}  loss {_short(event['loss'])}  L0 {_short(event['l0'])}  "
+        f"FVU {_short(event['fvu'])}  dead {event['dead_neurons']:,}  "
+        f"{_short(event['tokens_per_second'])} tokens/s"
+    )
+
+
+def _short(value: float | None) -> str:
+    if value is None:
+        return "not a number"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

@@ -1,0 +1,61 @@
+"""Rows of the catalog as people name them on a command line: by name, by place, or by id."""
+
+from __future__ import annotations
+
+import uuid
+from difflib import get_close_matches
+from typing import Any, TypeVar
+
+from django.core.management.base import CommandError
+from django.db.models import Q
+
+from trainings.models.catalog import Dataset, LanguageModel, Prepared, Status, Tokenization
+
+Named = TypeVar("Named", LanguageModel, Dataset)
+
+
+def named(rows: type[Named], text: str) -> Named:
+    """The one row with this id, name or location. Raises `CommandError`."""
+    found: list[Named] = list(rows.objects.filter(_is_id(text) or Q(name=text) | Q(location=text)))
+    if len(found) == 1:
+        return found[0]
+    kind = rows._meta.verbose_name
+    if found:
+        ids = ", ".join(str(row.pk) for row in found)
+        raise CommandError(
+            f"More than one {kind} is called {text!r}; name an id: {ids}.", returncode=2
+        )
+    raise CommandError(f"There is no {kind} {text!r}. {_nearest(rows, text)}", returncode=2)
+
+
+def ready(row: Prepared) -> None:
+    """Raises `CommandError` unless the row can be read."""
+    if row.status == Status.READY:
+        return
+    why = f": {row.error_message}" if row.error_message else "."
+    raise CommandError(f"The {row.kind} {row} is not ready, it is {row.status}{why}", returncode=2)
+
+
+def tokenization(text: str) -> Tokenization:
+    """The tokenization with this id. Raises `CommandError`."""
+    by_id = _is_id(text)
+    rows = Tokenization.objects.select_related("model", "dataset")
+    found: Tokenization | None = rows.filter(by_id).first() if by_id else None
+    if found is None:
+        raise CommandError(f"There is no tokenization with the id {text!r}.", returncode=2)
+    return found
+
+
+def _is_id(text: str) -> Q | None:
+    try:
+        return Q(pk=uuid.UUID(text))
+    except ValueError:
+        return None
+
+
+def _nearest(rows: type[Any], text: str) -> str:
+    names = list(rows.objects.values_list("name", flat=True))
+    near = get_close_matches(text, names, n=1)
+    if near:
+        return f"Did you mean {near[0]!r}?"
+    return f"There are: {', '.join(names)}." if names else "None is registered yet."

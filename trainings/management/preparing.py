@@ -1,0 +1,83 @@
+"""What the commands share that register a row of the catalog and make it ready."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TypeVar
+
+from django.core.exceptions import ValidationError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models import UniqueConstraint
+
+from trainings import nudge
+from trainings.models.catalog import Prepared, Status
+from workers import catalog
+
+from .console import Display, quiet, worker_name
+
+Row = TypeVar("Row", bound=Prepared)
+_LOOK_EVERY = 1.0
+
+
+class PrepareCommand(BaseCommand):
+    """Registers a row, or finds it, and does its work here unless a worker should."""
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "--no-wait",
+            action="store_true",
+            help="Only register it and leave the work to a running studio.",
+        )
+
+    def registered(self, new: Row) -> Row:
+        """The row that says the same, or this one, saved. Raises `CommandError`."""
+        (constraint,) = (c for c in new._meta.constraints if isinstance(c, UniqueConstraint))
+        same = {name: getattr(new, name) for name in constraint.fields}
+        if same.get("revision") == "":
+            # Without one asked for, whichever commit was pinned at the first time will do.
+            del same["revision"]
+        rows = type(new).objects
+        found: Row | None = rows.filter(**same).first()
+        if found is not None:
+            rows.retry(found.pk)
+            return found
+        try:
+            new.full_clean()
+        except ValidationError as error:
+            lines = [f"{n}: {' '.join(m)}" for n, m in error.message_dict.items()]
+            raise CommandError("\n".join(lines), returncode=2) from error
+        new.save(force_insert=True)
+        return new
+
+    def see_through(self, row: Prepared, *, no_wait: bool, verbosity: int) -> None:
+        """Make the row ready here; or, if a worker has it, watch. Raises `CommandError`."""
+        if no_wait:
+            nudge.prepare(row)
+            self.stdout.write(f"{row.pk}  {row}  {row.status}")
+            return
+        label: Any = row._meta.model_name
+        try:
+            with quiet(verbosity), Display(sys.stdout, str(row)) as display:
+                catalog.prepare(label, str(row.pk), worker_name(), display.update)
+                self._watch(row, display)
+        except KeyboardInterrupt as error:
+            raise CommandError(
+                "Interrupted; the same command begins anew.", returncode=130
+            ) from error
+        if row.status == Status.FAILED:
+            raise CommandError(row.error_message)
+        self.stdout.write(self.style.SUCCESS(f"{row.pk}  {row}  {self.facts(row)}"))
+
+    def facts(self, row: Any) -> str:
+        """What is known of the row now, in one line."""
+        raise NotImplementedError
+
+    def _watch(self, row: Prepared, display: Display) -> None:
+        """Until the row is ready or failed, whoever works on it."""
+        row.refresh_from_db()
+        while row.status in (Status.PENDING, Status.RUNNING):
+            note = row.progress_note or f"waiting for {row.worker or 'a worker'}"
+            display.update(row.progress, note)
+            time.sleep(_LOOK_EVERY)
+            row.refresh_from_db()
