@@ -13,8 +13,9 @@ studio: $(VENV)/.studio  ## install, start everything, print the address
 	@$(BIN)/python manage.py studio
 
 test: $(VENV)/.test  ## every test that takes seconds
-	@$(BIN)/python -m pytest -m "not long and not gpu and not interop"
-	@$(BIN)/python -m pytest -m "interop" tests/interop
+	@$(BIN)/python -m pytest -m "not long and not gpu"
+	@$(BIN)/python -m tests.on_postgres -m "not long and not studio" \
+	  tests/trainings tests/api tests/workers
 
 test-long: $(VENV)/.test  ## the tests that take minutes, the demo training among them
 	@$(BIN)/python -m pytest -m "long"

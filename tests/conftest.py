@@ -24,14 +24,16 @@ from tests.environment import HOME
 ROOT = Path(__file__).resolve().parent.parent
 
 
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = 60.0) -> Any:
+def wait_for(
+    condition: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.05
+) -> Any:
     """The condition's value as soon as it is true; fails with what was waited for."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         found = condition()
         if found:
             return found
-        time.sleep(0.05)
+        time.sleep(every)
     raise AssertionError(f"Waited {seconds:.0f} s in vain for {what}.")
 
 
@@ -105,6 +107,15 @@ class Studio:
 
     def login_link(self) -> str:
         return self.manage("login_link").strip()
+
+    def session(self) -> Any:
+        """A logged-in HTTP session that carries the CSRF token."""
+        import requests
+
+        session = requests.Session()
+        session.get(self.login_link()).raise_for_status()
+        session.headers["X-CSRFToken"] = session.cookies["saestudio_csrf"]
+        return session
 
     def log(self, name: str) -> str:
         return (self.home / f"{name}.log").read_text(errors="replace")

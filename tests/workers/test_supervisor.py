@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import textwrap
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from django.db import connections
 
 from tests.conftest import wait_for
 from tests.rows import a_training
@@ -55,6 +57,20 @@ def run(training: Training) -> Training:
     return training
 
 
+def in_thread(work: Callable[[], object]) -> threading.Thread:
+    """A started thread that gives its database connections back."""
+
+    def do() -> None:
+        try:
+            work()
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=do)
+    thread.start()
+    return thread
+
+
 def test_a_killed_child_fails_its_run_with_a_readable_reason(child) -> None:  # type: ignore[no-untyped-def]
     child("os.kill(os.getpid(), signal.SIGKILL)")
     training = run(a_training())
@@ -86,8 +102,7 @@ def test_what_is_no_event_is_passed_over(child) -> None:  # type: ignore[no-unty
 def test_stop_reaches_the_child_and_the_row(child) -> None:  # type: ignore[no-untyped-def]
     child(STOPPED + "signal.pause()")
     training = a_training()
-    thread = threading.Thread(target=run, args=(training,))
-    thread.start()
+    thread = in_thread(lambda: run(training))
     wait_for(lambda: Training.objects.filter(pk=training.pk, phase="starting"), "the claim")
     Training.objects.request_stop(training.pk)
     thread.join(30)
@@ -108,8 +123,7 @@ def test_a_worker_that_shuts_down_leaves_the_run_to_the_next_one(
 def test_a_run_that_was_taken_over_loses_its_child(child, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     child(f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(600)")
     training = a_training()
-    thread = threading.Thread(target=supervisor.run, args=(str(training.pk), "worker"))
-    thread.start()
+    thread = in_thread(lambda: supervisor.run(str(training.pk), "worker"))
     pid = int(wait_for(lambda: _text(tmp_path / "pid"), "the child"))
     Training.objects.filter(pk=training.pk).update(attempt=2)
     thread.join(30)
@@ -143,8 +157,7 @@ def _text(path: Path) -> str:
 def test_a_stop_before_the_child_can_listen_is_no_failure(child) -> None:  # type: ignore[no-untyped-def]
     child("signal.pause()")
     training = a_training()
-    thread = threading.Thread(target=run, args=(training,))
-    thread.start()
+    thread = in_thread(lambda: run(training))
     wait_for(lambda: Training.objects.filter(pk=training.pk, phase="starting"), "the claim")
     Training.objects.request_stop(training.pk)
     thread.join(30)
