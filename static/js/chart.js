@@ -28,9 +28,10 @@ function variable(name) {
 }
 
 export class Curve {
-  constructor(figure, colour) {
+  constructor(figure, colour, steps) {
     this.figure = figure;
     this.colour = colour;
+    this.steps = steps;
     this.metric = figure.dataset.chart;
     this.canvas = figure.querySelector("canvas");
     this.chart = null;
@@ -50,6 +51,7 @@ export class Curve {
   draw(series) {
     this.points = series[this.metric] || [];
     this.figure.classList.toggle("has-points", this.points.length > 0);
+    this.figure.classList.toggle("is-empty", this.points.length === 0);
     if (!this.chart) this.chart = new Chart(this.canvas, this.configuration());
     const { data, options } = this.chart;
     data.datasets[0].data = this.points;
@@ -125,12 +127,14 @@ export class Curve {
           x: {
             type: "linear",
             min: 0,
+            max: this.steps,
             grid: { display: false },
             border: { color: variable("--line") },
             ticks: { ...ticks, maxTicksLimit: 7 },
           },
           y: {
             type: "linear",
+            beginAtZero: true,
             grid: { color: variable("--grid"), drawTicks: false },
             border: { display: false },
             title: { display: false, text: "log scale", color: muted, font },

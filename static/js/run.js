@@ -23,7 +23,7 @@ export class Run {
     this.loaded = false;
     this.frame = null;
     this.curves = [...element.querySelectorAll("[data-chart]")].map(
-      (figure) => new Curve(figure, element.dataset.colour),
+      (figure) => new Curve(figure, element.dataset.colour, Number(element.dataset.steps)),
     );
     element.run = this;
     element.addEventListener("curve:switched", () => this.redraw());

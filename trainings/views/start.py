@@ -73,7 +73,7 @@ def _drawn(data: QueryDict) -> StartForm:
     filled.setdefault("id", str(uuid.uuid4()))
     form = StartForm(filled)
     if form["layer"].value() not in dict(form.fields["layer"].choices):  # type: ignore[attr-defined]
-        del filled["layer"]
+        filled.pop("layer", None)
         form = StartForm(filled)
     return form
 

@@ -1,0 +1,237 @@
+"""Rows of every state a page can show, with curves as real runs have them."""
+
+from __future__ import annotations
+
+import math
+import random
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from django.utils import timezone
+
+from trainings.models import (
+    Checkpoint,
+    Dataset,
+    LanguageModel,
+    Sae,
+    Tokenization,
+    Training,
+    TrainingMetric,
+)
+from workers.engine.config import Hyperparameters, TrainingConfig
+
+EVALUATION = {
+    "tokens": 32768,
+    "fvu": 0.0591,
+    "l0": 32.0,
+    "l1": 101.3,
+    "reconstruction_loss": 0.0581,
+    "alive": 4516,
+    "alive_fraction": 0.9802,
+}
+
+
+def a_model(name: str = "SmolLM2-135M") -> LanguageModel:
+    return LanguageModel.objects.get_or_create(
+        name=name,
+        source="hub",
+        location=f"HuggingFaceTB/{name}",
+        defaults={
+            "architecture": "LlamaForCausalLM",
+            "d_model": 576,
+            "n_layers": 30,
+            "context_length": 8192,
+            "vocab_size": 49152,
+            "dtype": "bfloat16",
+            "size_bytes": 269_060_552,
+            "status": "ready",
+            "progress": 1.0,
+        },
+    )[0]
+
+
+def a_tokenization() -> Tokenization:
+    dataset = Dataset.objects.get_or_create(
+        name="TinyStories",
+        source="hub",
+        location="roneneldan/TinyStories",
+        defaults={
+            "n_documents": 2_119_719,
+            "size_bytes": 1_924_281_556,
+            "status": "ready",
+            "progress": 1.0,
+        },
+    )[0]
+    return Tokenization.objects.get_or_create(
+        dataset=dataset,
+        model=a_model(),
+        context_length=256,
+        defaults={
+            "n_tokens": 12_582_912,
+            "n_contexts": 49_152,
+            "status": "ready",
+            "progress": 1.0,
+        },
+    )[0]
+
+
+def a_run(name: str, *, architecture: str = "jumprelu", layer: int = 5, **columns: Any) -> Training:
+    """A pending run, then whatever columns are given."""
+    hyperparameters = columns.pop("hyperparameters", {"num_steps": 1000, "batch_size": 512})
+    config = TrainingConfig(
+        architecture=architecture,
+        layer=layer,
+        hyperparameters=Hyperparameters(**hyperparameters),
+    )
+    run = Training.objects.start(
+        name=name,
+        tokenization=a_tokenization(),
+        config=config,
+        pk=uuid.uuid5(uuid.NAMESPACE_OID, name),
+        nudge_workers=False,
+    )
+    if columns:
+        Training.objects.filter(pk=run.pk).update(**columns)
+    run.refresh_from_db()
+    return run
+
+
+def a_point(step: int, steps: int) -> dict[str, Any]:
+    """One progress event's numbers on a curve that falls as a real one does."""
+    noise = random.Random(step).gauss(0, 1)
+    done = step / steps
+    fvu = 0.055 + 0.9 * math.exp(-9 * done) + 0.004 * noise
+    return {
+        "step": step,
+        "loss": fvu * 1.3 + 0.01,
+        "l0": 32 + 900 * math.exp(-8 * done) + 1.5 * noise,
+        "l1": 101.0,
+        "fvu": fvu,
+        "reconstruction_loss": fvu * 0.98,
+        "dead_neurons": int(30 + 400 * done * math.exp(-3 * done)),
+        "tokens_seen": step * 512,
+        "tokens_per_second": 5400 + 180 * noise,
+        "learning_rate": 1e-4,
+        "coefficient": 2e-4,
+    }
+
+
+def give_points(run: Training, last: int) -> None:
+    points = [a_point(step, run.num_steps) for step in range(10, last + 1, 10)]
+    TrainingMetric.objects.bulk_create([TrainingMetric(training=run, **point) for point in points])
+    latest = {**points[-1], "dead_window_tokens": 51_200}
+    Training.objects.filter(pk=run.pk).update(current_step=last, latest=latest)
+
+
+def running(name: str = "smollm2-135m-l5-jumprelu-8x", step: int = 750) -> Training:
+    lease = timezone.now() + timedelta(days=1)
+    run = a_run(
+        name,
+        status="running",
+        phase="training",
+        attempt=1,
+        lease_expires_at=lease,
+        started_at=timezone.now() - timedelta(minutes=4),
+        run_facts={"device": "cpu", "dtype": "float32", "d_sae": 4608},
+    )
+    give_points(run, step)
+    return run
+
+
+def completed(name: str = "smollm2-135m-l5-topk-8x") -> Training:
+    now = timezone.now()
+    run = a_run(
+        name,
+        architecture="standard",
+        hyperparameters={"num_steps": 1000, "batch_size": 512, "top_k_sparsity": 0.7},
+        status="completed",
+        attempt=1,
+        started_at=now - timedelta(minutes=4, seconds=12),
+        completed_at=now,
+        final_loss=0.0581,
+        sae_path="/data/sae/trainings/7c9a/attempt-1/sae",
+        run_facts={"device": "cpu", "dtype": "float32", "d_sae": 4608},
+    )
+    give_points(run, 1000)
+    folder = "/data/sae/trainings/7c9a/attempt-1"
+    Sae.objects.create(
+        training=run,
+        path=f"{folder}/sae",
+        format="saelens",
+        step=1000,
+        evaluation=EVALUATION,
+        export={"format": "saelens", "max_difference": 1e-6},
+    )
+    Checkpoint.objects.create(
+        training=run,
+        attempt=1,
+        step=1000,
+        path=f"{folder}/checkpoints/step-001000",
+        size_bytes=63_772_000,
+        sha256="9f2c" * 16,
+    )
+    return run
+
+
+def failed(name: str = "smollm2-135m-l11-standard-16x") -> Training:
+    now = timezone.now()
+    run = a_run(
+        name,
+        architecture="standard",
+        layer=11,
+        hyperparameters={
+            "num_steps": 1000,
+            "batch_size": 512,
+            "latent_dim": 9216,
+            "learning_rate": 1e-3,
+        },
+        status="failed",
+        attempt=1,
+        started_at=now - timedelta(minutes=2),
+        completed_at=now,
+        error_message="The loss was not a finite number at step 420. "
+        "A smaller learning rate, or the gradient clip, usually helps.",
+        run_warnings=[
+            {
+                "code": "dead_latents",
+                "message": "41 % of the latents are dead.",
+                "step": 400,
+            }
+        ],
+    )
+    give_points(run, 420)
+    TrainingMetric.objects.filter(training=run, step__gt=390).update(loss=None, fvu=None)
+    return run
+
+
+def waiting(name: str = "smollm2-135m-l20-transcoder-8x") -> Training:
+    return a_run(name, architecture="transcoder", layer=20)
+
+
+def preparing() -> None:
+    """A tokenization on its way and a dataset that failed."""
+    Tokenization.objects.create(
+        dataset=a_tokenization().dataset,
+        model=a_model(),
+        context_length=1024,
+        status="running",
+        progress=0.43,
+        progress_note="tokenizing, 5,410,816 tokens so far",
+        lease_expires_at=timezone.now() + timedelta(days=1),
+    )
+    Dataset.objects.create(
+        name="pile-uncopyrighted",
+        source="hub",
+        location="monology/pile-uncopyrighted",
+        status="failed",
+        error_message="There is no such dataset on Hugging Face, or it is private.",
+    )
+
+
+def gallery() -> None:
+    """One of each, the newest first on the page: running, waiting, completed, failed."""
+    failed()
+    completed()
+    waiting()
+    running()

@@ -1,0 +1,103 @@
+"""The sockets: who may listen, what comes, and that nobody is waited for."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from channels.layers import get_channel_layer
+from channels.testing import WebsocketCommunicator
+from django.contrib.auth.models import AnonymousUser, User
+
+from saestudio.asgi import websocket
+from tests.rows import a_training
+from trainings import live
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@asynccontextmanager
+async def socket(path: str, user: Any) -> AsyncIterator[WebsocketCommunicator]:
+    opened = WebsocketCommunicator(websocket, path)
+    opened.scope["user"] = user
+    connected, _ = await opened.connect()
+    assert connected
+    try:
+        yield opened
+    finally:
+        await opened.disconnect()
+
+
+async def send(training_id: Any, seq: int) -> None:
+    message = live.envelope("progress", training_id, seq, {"step": 10})
+    event = {"type": "training.event", "message": message}
+    for group in (live.ALL, live.group(training_id)):
+        await get_channel_layer().group_send(group, event)
+
+
+def run_async(coroutine: Any) -> None:
+    import asyncio
+
+    asyncio.run(coroutine)
+
+
+def test_all_runs_come_over_one_socket(redis_server: str, user: User) -> None:
+    async def scene() -> None:
+        async with socket("/ws/trainings", user) as opened:
+            for training_id in (uuid.uuid4(), uuid.uuid4()):
+                await send(training_id, 1)
+                got = await opened.receive_json_from(5)
+                assert got["training_id"] == str(training_id)
+
+    run_async(scene())
+
+
+def test_one_runs_socket_carries_the_promised_envelope(redis_server: str, user: User) -> None:
+    async def scene() -> None:
+        run = await sync_to_async(a_training)()
+        async with socket(f"/ws/training/{run.pk}", user) as opened:
+            await send(uuid.uuid4(), 1)
+            await send(run.pk, 41)
+            assert await opened.receive_json_from(5) == {
+                "event": "progress",
+                "training_id": str(run.pk),
+                "seq": 41,
+                "data": {"step": 10},
+            }
+
+    run_async(scene())
+
+
+@pytest.mark.parametrize(
+    ("anonymous", "path", "code"),
+    [
+        (True, "/ws/trainings", 4401),
+        (True, f"/ws/training/{uuid.uuid4()}", 4401),
+        (False, f"/ws/training/{uuid.uuid4()}", 4404),
+    ],
+)
+def test_refusal_is_a_code_a_page_can_read(
+    redis_server: str, user: User, anonymous: bool, path: str, code: int
+) -> None:
+    async def scene() -> None:
+        async with socket(path, AnonymousUser() if anonymous else user) as opened:
+            assert await opened.receive_output(5) == {
+                "type": "websocket.close",
+                "code": code,
+            }
+
+    run_async(scene())
+
+
+def test_client_that_talks_is_closed(redis_server: str, user: User) -> None:
+    async def scene() -> None:
+        async with socket("/ws/trainings", user) as opened:
+            await opened.send_to(text_data="{}")
+            closed = await opened.receive_output(5)
+            assert (closed["type"], closed["code"]) == ("websocket.close", 4400)
+
+    run_async(scene())

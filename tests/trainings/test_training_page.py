@@ -1,0 +1,115 @@
+"""One training's page, its hyperparameters and its points."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from tests.rows import a_training
+from trainings.models import Checkpoint, Training, TrainingMetric
+
+pytestmark = pytest.mark.django_db
+
+
+def with_points(steps: range, **columns: Any) -> Training:
+    run = a_training(**columns)
+    TrainingMetric.objects.bulk_create(
+        TrainingMetric(training=run, step=step, loss=1 / step, l0=5.0) for step in steps
+    )
+    return run
+
+
+def points(client: Client, run: Training, query: str = "") -> Any:
+    return json.loads(client.get(reverse("points", args=[run.pk]) + query).content)
+
+
+def test_points_come_whole_by_series(client: Client) -> None:
+    run = with_points(range(1, 4))
+    answer = points(client, run)
+    assert answer["series"]["loss"] == [[1, 1.0], [2, 0.5], [3, pytest.approx(1 / 3)]]
+    assert answer["last_step"] == 3
+    assert answer["seq"] == run.event_seq
+
+
+def test_points_after_a_step_are_only_the_newer_ones(client: Client) -> None:
+    answer = points(client, with_points(range(1, 10)), "?after_step=7")
+    assert [step for step, _ in answer["series"]["loss"]] == [8, 9]
+
+
+def test_point_that_is_not_finite_is_null(client: Client) -> None:
+    run = with_points(range(1, 3))
+    TrainingMetric.objects.filter(training=run, step=2).update(loss=None)
+    assert points(client, run)["series"]["loss"][1] == [2, None]
+
+
+def test_long_history_is_thinned(client: Client) -> None:
+    answer = points(client, with_points(range(1, 3001)), "?max_points=100")
+    assert len(answer["series"]["loss"]) <= 100
+
+
+@pytest.mark.parametrize("query", ["?after_step=x", "?max_points=-3", "?max_points=1e9"])
+def test_odd_limits_are_answered_all_the_same(client: Client, query: str) -> None:
+    run = with_points(range(1, 3))
+    assert client.get(reverse("points", args=[run.pk]) + query).status_code == 200
+
+
+def test_page_shows_checkpoints_log_and_table(client: Client, home: Any) -> None:
+    run = with_points(range(1, 4), attempt=1, status="completed")
+    Checkpoint.objects.create(
+        training=run, attempt=1, step=1000, path="/c", size_bytes=64_000_000, sha256="ab" * 32
+    )
+    run.attempt_folder(1).mkdir(parents=True)
+    (run.attempt_folder(1) / "log.txt").write_text("first line\nlast line\n")
+    page = client.get(reverse("training", args=[run.pk]) + "?table").content.decode()
+    for part in ("64 MB", "abababababab", "last line", "0.3333"):
+        assert part in page
+
+
+def test_page_works_before_anything_was_logged(client: Client) -> None:
+    page = client.get(reverse("training", args=[a_training().pk])).content.decode()
+    assert "Nothing has been logged yet." in page
+
+
+def test_long_log_shows_its_end_from_a_line_on(client: Client, home: Any) -> None:
+    run = a_training(attempt=1, status="failed")
+    run.attempt_folder(1).mkdir(parents=True)
+    lines = "".join(f"line {number:06d}\n" for number in range(10_000))
+    (run.attempt_folder(1) / "log.txt").write_text(lines)
+    page = client.get(reverse("training", args=[run.pk])).content.decode()
+    assert "line 009999" in page
+    assert "line 000000" not in page
+
+
+def test_hyperparameters_are_marked_where_they_differ(client: Client) -> None:
+    run = a_training(hyperparameters={"num_steps": 2000})
+    page = client.get(reverse("hyperparameters", args=[run.pk])).content.decode()
+    assert page.count("setting changed") == 1
+    assert "default 100,000" in page
+
+
+def test_hyperparameters_of_other_architectures_are_left_out(client: Client) -> None:
+    run = a_training(architecture="jumprelu")
+    page = client.get(reverse("hyperparameters", args=[run.pk])).content.decode()
+    assert "L0 alpha" in page
+    assert "L1 alpha" not in page
+
+
+def test_command_starts_the_same_training(client: Client) -> None:
+    run = a_training(layer=2, hyperparameters={"num_steps": 2000, "gradient_clip": None})
+    page = client.get(reverse("hyperparameters", args=[run.pk])).content.decode()
+    assert (
+        "manage.py train --model tiny-llama --dataset topics --layer 2 --architecture standard "
+        "--set num_steps=2000 --set gradient_clip=null" in page
+    )
+
+
+def test_smallest_numbers_are_not_shown_as_zero() -> None:
+    from trainings.templatetags.studio import number
+
+    shown = [number(v) for v in (0.0234, 45.2, 12_345.0, 3_200_000.0, 2.5e-5, 0, None, math.nan)]
+    assert shown == ["0.02340", "45.20", "12.35k", "3.200M", "2.500e-5", "0", "–", "–"]
