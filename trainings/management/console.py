@@ -15,8 +15,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 LINE_EVERY = 5.0
-# Without a studio there is nobody to tell; the row says everything.
-_HINTS = ("trainings.live", "trainings.nudge")
 
 
 def worker_name() -> str:
@@ -25,19 +23,14 @@ def worker_name() -> str:
 
 @contextmanager
 def quiet(verbosity: int) -> Iterator[None]:
-    """Leave the screen to the progress; `--verbosity 2` shows the log."""
-    if verbosity >= 2:
-        yield
-        return
-    levels = {"": logging.WARNING} | dict.fromkeys(_HINTS, logging.ERROR)
-    before = {name: logging.getLogger(name).level for name in levels}
-    for name, level in levels.items():
-        logging.getLogger(name).setLevel(level)
+    """Leave the screen to the command, which says itself what failed; `--verbosity 2` logs."""
+    root = logging.getLogger()
+    before = root.level
+    root.setLevel(before if verbosity >= 2 else logging.ERROR)
     try:
         yield
     finally:
-        for name, level in before.items():
-            logging.getLogger(name).setLevel(level)
+        root.setLevel(before)
 
 
 class Display:

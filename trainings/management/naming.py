@@ -15,10 +15,11 @@ Named = TypeVar("Named", LanguageModel, Dataset)
 
 
 def named(rows: type[Named], text: str) -> Named:
-    """The one row with this id, name or location. Raises `CommandError`."""
+    """The one row with this id, name or location; a ready one first. Raises `CommandError`."""
     found: list[Named] = list(rows.objects.filter(_is_id(text) or Q(name=text) | Q(location=text)))
-    if len(found) == 1:
-        return found[0]
+    usable = [row for row in found if row.status == Status.READY]
+    if len(found) == 1 or len(usable) == 1:
+        return (usable or found)[0]
     kind = rows._meta.verbose_name
     if found:
         ids = ", ".join(str(row.pk) for row in found)

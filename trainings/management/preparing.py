@@ -30,8 +30,11 @@ class PrepareCommand(BaseCommand):
             help="Only register it and leave the work to a running studio.",
         )
 
-    def registered(self, new: Row) -> Row:
-        """The row that says the same, or this one, saved. Raises `CommandError`."""
+    def registered(self, new: Row, but_for: tuple[str, ...] = ()) -> Row:
+        """The row that says the same, or this one, saved. Raises `CommandError`.
+
+        `but_for` are columns in which a failed one may be corrected, and a ready one not.
+        """
         (constraint,) = (c for c in new._meta.constraints if isinstance(c, UniqueConstraint))
         same = {name: getattr(new, name) for name in constraint.fields}
         if same.get("revision") == "":
@@ -40,8 +43,7 @@ class PrepareCommand(BaseCommand):
         rows = type(new).objects
         found: Row | None = rows.filter(**same).first()
         if found is not None:
-            rows.retry(found.pk)
-            return found
+            return self._again(found, {name: getattr(new, name) for name in but_for})
         try:
             new.full_clean()
         except ValidationError as error:
@@ -49,6 +51,17 @@ class PrepareCommand(BaseCommand):
             raise CommandError("\n".join(lines), returncode=2) from error
         new.save(force_insert=True)
         return new
+
+    def _again(self, found: Row, wanted: dict[str, Any]) -> Row:
+        differs = {name: getattr(found, name) for name in wanted} != wanted
+        if differs and found.status != Status.FAILED:
+            raise CommandError(
+                f"{found} is registered already, with another {' or '.join(wanted)}.", returncode=2
+            )
+        rows = type(found).objects
+        rows.filter(pk=found.pk).update(**wanted)
+        rows.retry(found.pk)
+        return found
 
     def see_through(self, row: Prepared, *, no_wait: bool, verbosity: int) -> None:
         """Make the row ready here; or, if a worker has it, watch. Raises `CommandError`."""

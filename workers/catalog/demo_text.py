@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import json
 import sys
 import sysconfig
@@ -37,12 +38,18 @@ def write(file: Path, report: Callable[[float, str], None]) -> int:
 
 
 def _documents(sources: list[Path]) -> Iterator[str]:
-    """Reference topics, then what compiled modules say of themselves, then source."""
-    yield from _topics()
-    for name in sorted(sys.builtin_module_names):
-        yield from _long_enough(_docstrings(importlib.import_module(name)))
-    for path in sources:
-        yield from _long_enough(path.read_text(encoding="utf-8", errors="replace"))
+    """Reference topics, then what compiled modules say of themselves, then source; each once."""
+    compiled = (importlib.import_module(name) for name in sorted(sys.builtin_module_names))
+    texts = itertools.chain(
+        _topics(),
+        map(_docstrings, compiled),
+        (path.read_text(encoding="utf-8", errors="replace") for path in sources),
+    )
+    seen: set[str] = set()
+    for text in texts:
+        if _SHORTEST <= len(text) <= _LONGEST and text not in seen:
+            seen.add(text)
+            yield text
 
 
 def _topics() -> Iterator[str]:
@@ -51,8 +58,7 @@ def _topics() -> Iterator[str]:
     except ImportError:
         # Some distributions leave the reference out; the source alone is text enough.
         return
-    for name in sorted(topics):
-        yield from _long_enough(topics[name])
+    yield from (topics[name] for name in sorted(topics))
 
 
 def _docstrings(module: ModuleType) -> str:
@@ -73,11 +79,6 @@ def _members(owner: str, of: object) -> Iterator[str]:
 def _entry(name: str, value: object) -> str:
     words = inspect.getdoc(value)
     return f"{name}\n\n{words}" if words else ""
-
-
-def _long_enough(text: str) -> Iterator[str]:
-    if _SHORTEST <= len(text) <= _LONGEST:
-        yield text
 
 
 def _source_files() -> list[Path]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ValidationError
+from django.template.defaultfilters import filesizeformat
 
 from trainings.models import LanguageModel
 from trainings.sources import check_local_path
@@ -51,7 +52,7 @@ def _from_hub(model: LanguageModel, job: Job) -> dict[str, Any]:
     def received(count: int) -> None:
         nonlocal bytes_so_far
         bytes_so_far += count
-        note = f"{bytes_so_far / 1e6:,.0f} of {what.size / 1e6:,.0f} MB"
+        note = f"{filesizeformat(bytes_so_far)} of {filesizeformat(what.size)}"
         job.report(bytes_so_far / max(1, what.size), note)
 
     job.draft.mkdir()

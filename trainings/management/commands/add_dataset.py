@@ -51,7 +51,8 @@ class Command(PrepareCommand):
                 split=options["split"],
                 revision=options["revision"],
                 text_column=options["text_column"],
-            )
+            ),
+            but_for=("text_column",),
         )
         self.see_through(row, no_wait=options["no_wait"], verbosity=options["verbosity"])
 
