@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .activations import Activations, Reader
+from .events import finite
 from .metrics import Window
 from .normalize import Normalizer
 from .order import Indices
@@ -66,7 +67,7 @@ def _add(window: Window, sae: Sae, normalizer: Normalizer, batch: Activations) -
 def _metrics(window: Window, fired_F: Tensor) -> dict[str, Any]:
     found = window.read()
     alive = int((fired_F > 0).sum())
-    return {
+    metrics = {
         "tokens": window.tokens,
         "fvu": found["fvu"],
         "l0": found["l0"],
@@ -77,3 +78,4 @@ def _metrics(window: Window, fired_F: Tensor) -> dict[str, Any]:
         "fvu_skip": found.get("fvu_skip"),
         "fvu_latents": found.get("fvu_latents"),
     }
+    return {name: finite(value) for name, value in metrics.items()}

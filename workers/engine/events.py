@@ -16,7 +16,7 @@ class Event:
     step: int
 
     def to_dict(self) -> dict[str, Any]:
-        return {"event": self.name, **_finite(asdict(self))}
+        return {"event": self.name, **finite(asdict(self))}
 
     def to_json(self) -> str:
         """One line of strict JSON; numbers that are not finite become null."""
@@ -136,9 +136,10 @@ class Failed(Event):
     error: str
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The value with null for every number JSON has no word for."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: finite(item) for key, item in value.items()}
     return value

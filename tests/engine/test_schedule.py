@@ -1,0 +1,72 @@
+"""Learning rate and penalty from step to step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from workers.engine.config import Hyperparameters, ModelFacts, Plan, TrainingConfig
+from workers.engine.schedule import Penalty, learning_rate
+
+CPU = torch.device("cpu")
+
+
+def make(**h: Any) -> Plan:
+    given = {"num_steps": 1000, "learning_rate": 1e-3, **h}
+    config = TrainingConfig(
+        architecture="standard", layer=0, hyperparameters=Hyperparameters(**given)
+    )
+    return Plan.of(config, ModelFacts(d_model=16, n_layers=2))
+
+
+def test_the_rate_warms_up_stays_and_decays() -> None:
+    plan = make(lr_warmup_steps=20, lr_decay_fraction=0.2)
+    rates = [learning_rate(plan, step) for step in range(1, 1001)]
+    assert rates[0] == pytest.approx(1e-3 / 20)
+    assert rates[19:801] == [pytest.approx(1e-3)] * 782
+    assert rates[-1] == pytest.approx(1e-3 / 200)
+    assert min(rates) > 0
+
+
+def test_without_warmup_and_decay_the_rate_is_constant() -> None:
+    plan = make(lr_warmup_steps=0, lr_decay_fraction=0.0)
+    assert {learning_rate(plan, step) for step in (1, 500, 1000)} == {1e-3}
+
+
+def test_the_penalty_warms_up_from_zero_to_its_weight() -> None:
+    penalty = Penalty(make(l1_alpha=0.01, sparsity_warmup_steps=100), "l1", CPU)
+    assert float(penalty.coefficient(1)) == pytest.approx(0.0001)
+    assert float(penalty.coefficient(100)) == pytest.approx(0.01)
+    assert float(penalty.coefficient(900)) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(("l0", "grows"), [(100.0, True), (10.0, False)])
+def test_the_controller_raises_the_weight_when_too_many_fire(l0: float, grows: bool) -> None:
+    penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=5), "l1", CPU)
+    for step in range(1, 50):
+        penalty.observe(step, torch.tensor(l0))
+    weight = penalty.read(50)
+    assert weight is not None
+    assert (weight > 0.001) is grows
+
+
+def test_at_the_target_the_weight_rests() -> None:
+    penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    for step in range(1, 50):
+        penalty.observe(step, torch.tensor(30.0))
+    assert penalty.read(50) == pytest.approx(0.001)
+
+
+def test_silence_does_not_break_the_controller() -> None:
+    penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    for step in range(1, 500):
+        penalty.observe(step, torch.tensor(0.0))
+    weight = penalty.read(500)
+    assert weight is not None
+    assert 0 < weight < 0.001
+
+
+def test_topk_has_no_penalty() -> None:
+    assert Penalty(make(top_k_sparsity=1.0), None, CPU).read(1) is None
