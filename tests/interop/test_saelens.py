@@ -1,0 +1,121 @@
+"""Every architecture's export, opened by SAELens itself, reconstructs what was trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.engine.conftest import families, make_spec, model_folder, tokens_folder
+from tests.engine.test_export import make
+from workers.engine.config import RunSpec
+from workers.engine.export import Exported, export
+from workers.engine.sae import Sae, Transcoder
+from workers.engine.sae.jump import Jump
+from workers.engine.state import State
+from workers.engine.train import train
+
+sae_lens = pytest.importorskip(
+    "sae_lens", reason="sae-lens is not installed: pip install -e '.[interop]'"
+)
+pytestmark = pytest.mark.interop
+__all__ = ["families", "make_spec", "model_folder", "tokens_folder"]
+
+MakeSpec = Callable[..., RunSpec]
+SAES = [
+    (architecture, top_k, method)
+    for architecture in ("standard", "jumprelu")
+    for top_k in (None, 5.0)
+    for method in ("none", "constant_norm", "layer_norm")
+]
+TRANSCODERS = [(a, None, m) for a in ("transcoder", "skip") for m in ("none", "constant_norm")]
+
+
+def trained(state: State, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    normalized = state.normalizer(x, y)
+    return normalized.restore(state.sae.reconstruct(normalized.x)[1])
+
+
+def compare(folder: Path, state: State, x: torch.Tensor, y: torch.Tensor) -> str:
+    """Load as the snippet of a model card would; the name SAELens gives to the architecture."""
+    loaded = sae_lens.SAE.load_from_disk(folder, device="cpu")
+    with torch.no_grad():
+        found = loaded(x)
+    expected = trained(state, x, y)
+    largest = float(expected.abs().max())
+    assert float((found - expected).abs().max()) / largest < 1e-4
+    return str(loaded.cfg.architecture())
+
+
+@pytest.mark.parametrize(("architecture", "top_k", "method"), SAES + TRANSCODERS)
+def test_saelens_reconstructs_the_same(
+    make_spec: MakeSpec, tmp_path: Path, architecture: str, top_k: float | None, method: str
+) -> None:
+    spec = make_spec(architecture, top_k_sparsity=top_k, normalize_activations=method)
+    state, plan, evaluation = make(spec)
+    exported: Exported = export(
+        state.sae, state.normalizer, plan, spec, tmp_path / "sae", {"l0": 1.0}, evaluation
+    )
+    assert exported.format == "saelens"
+    name = compare(tmp_path / "sae", state, evaluation.sample.x, evaluation.sample.y)
+    own = "skip_transcoder" if architecture == "skip" else architecture
+    assert name == ("topk" if top_k else own)
+
+
+def test_a_jumprelu_transcoder_is_loaded_as_one(make_spec: MakeSpec, tmp_path: Path) -> None:
+    spec = make_spec("transcoder")
+    state, plan, evaluation = make(spec)
+    weights = state.sae.weights | {"threshold": torch.full((plan.d_sae,), 0.3)}
+    sae: Sae = Transcoder(weights, Jump(1.0))
+    state.sae = sae
+    export(sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    name = compare(tmp_path / "sae", state, evaluation.sample.x, evaluation.sample.y)
+    assert name == "jumprelu_transcoder"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "top_k"),
+    [
+        ("standard", None),
+        ("jumprelu", None),
+        ("standard", 5.0),
+        ("skip", None),
+        ("transcoder", None),
+    ],
+)
+def test_a_trained_sae_reaches_the_same_fvu_in_saelens(
+    make_spec: MakeSpec, tmp_path: Path, architecture: str, top_k: float | None
+) -> None:
+    spec = make_spec(architecture, top_k_sparsity=top_k, num_steps=60)
+    ended = list(train(spec, tmp_path))[-1].to_dict()
+    loaded = sae_lens.SAE.load_from_disk(tmp_path / "sae", device="cpu")
+    metadata = loaded.cfg.metadata
+    assert metadata.hook_name == "blocks.1.hook_resid_post"
+    assert metadata.context_size == 64
+    assert metadata.prepend_bos is True
+    x, y = held_out(spec)
+    with torch.no_grad():
+        error = (loaded(x) - y).double().square().sum()
+    variance = (y - y.mean(0)).double().square().sum()
+    assert float(error / variance) == pytest.approx(ended["evaluation"]["fvu"], rel=1e-3)
+
+
+def held_out(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor]:
+    """Raw activations of the held-out contexts, read the way a user of SAELens would get them."""
+    from workers.engine.activations import Reader
+    from workers.engine.config import ModelFacts, Plan
+    from workers.engine.language_model import LanguageModel, Site
+    from workers.engine.order import Split
+    from workers.engine.tokens import Tokens
+
+    plan = Plan.of(spec.config, ModelFacts(d_model=32, n_layers=4))
+    tokens = Tokens.open(spec.tokens_path)
+    sites = (Site(plan.layer, "resid_post"), Site(plan.target_layer, "resid_post"))
+    layers = dict.fromkeys(sites)
+    device = torch.device("cpu")
+    model = LanguageModel.load(spec.model_path, tuple(layers), device, torch.float32)
+    split = Split.of(tokens, spec.config.hyperparameters.held_out_tokens)
+    read = Reader(model, tokens, device).read(split.held_out)
+    return read.x, read.y
