@@ -9,7 +9,10 @@ document.addEventListener("htmx:beforeRequest", (event) => {
 });
 
 document.addEventListener("htmx:afterSwap", (event) => {
-  if (event.detail.target !== body || !body.firstElementChild) return;
+  const { target, requestConfig } = event.detail;
+  if (target !== body || !body.firstElementChild) return;
+  // An answer to a form may have closed the dialog just now: only asking for one opens it.
+  if (!dialog.open && requestConfig.verb !== "get") return;
   if (!dialog.open) dialog.showModal();
   const first = body.querySelector(
     ".summary, .dialog-main select, .dialog-main input:not([type=hidden]), .dialog-foot button, .dialog-foot a",

@@ -149,7 +149,7 @@ def _session(browser: Any, studio: Studio) -> Any:
 def _note(opened: Visit, said: Any) -> None:
     """Errors count, except the browser's own report of a refused or unreachable request."""
     if said.type == "error" and not said.text.startswith(
-        ("Failed to load resource", "WebSocket connection to")
+        ("Failed to load resource", "WebSocket connection to", "Response Status Error Code")
     ):
         opened.complaints.append(said.text)
 
