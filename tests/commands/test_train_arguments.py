@@ -1,0 +1,95 @@
+"""`manage.py train` refuses what cannot be trained, naming each field, before anything starts."""
+
+from __future__ import annotations
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.rows import a_tokenization
+from trainings.models import Tokenization, Training
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PLACE = ("--model", "tiny-llama", "--dataset", "topics")
+
+
+def refusal(*words: str) -> str:
+    with pytest.raises(CommandError) as caught:
+        call_command("train", *words)
+    assert caught.value.returncode == 2
+    assert Training.objects.count() == 0
+    return str(caught.value)
+
+
+def settings(*pairs: str) -> list[str]:
+    return [word for pair in pairs for word in ("--set", pair)]
+
+
+def test_every_wrong_setting_is_named_at_once() -> None:
+    a_tokenization()
+    wrong = settings("learnin_rate=1e-4", "batch_size=1", "num_steps=many", "seed")
+    lines = refusal(*PLACE, "--layer", "1", *wrong).splitlines()
+    assert [line.split(":")[0] for line in lines] == [
+        "learnin_rate",
+        "seed",
+        "batch_size",
+        "num_steps",
+    ]
+    assert "Did you mean learning_rate?" in lines[0]
+
+
+def test_what_does_not_fit_the_model_is_named() -> None:
+    a_tokenization()
+    message = refusal(*PLACE, "--layer", "4", *settings("latent_dim=4096"))
+    assert "layer: The model has layers 0 to 3" in message
+    assert "latent_dim: 4,096 is outside" in message
+
+
+def test_null_stands_for_automatic_and_none_for_no_normalization() -> None:
+    from trainings.management.asking import hyperparameters
+
+    found = hyperparameters(["gradient_clip=null", "normalize_activations=none", "top_k_sparsity="])
+    assert found.gradient_clip is None
+    assert found.normalize_activations == "none"
+    assert found.top_k_sparsity is None
+
+
+def test_values_are_read_as_the_schema_says() -> None:
+    from trainings.management.asking import hyperparameters
+
+    found = hyperparameters(["num_steps=2000", "learning_rate=5e-4", "target=next_layer"])
+    assert (found.num_steps, found.learning_rate, found.target) == (2000, 5e-4, "next_layer")
+
+
+def test_text_that_is_not_tokenized_says_how_to_do_it() -> None:
+    a_tokenization()
+    message = refusal(*PLACE, "--layer", "1", "--context-length", "128")
+    assert "manage.py tokenize --model 'tiny-llama' --dataset 'topics'" in message
+
+
+def test_several_tokenizations_are_listed_to_choose_from() -> None:
+    first = a_tokenization()
+    second = Tokenization.objects.create(
+        model=first.model, dataset=first.dataset, context_length=128, status="ready"
+    )
+    message = refusal(*PLACE, "--layer", "1")
+    assert str(first.pk) in message
+    assert str(second.pk) in message
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("--model", "tiny-llama"), "--model and --dataset, or --tokenization"),
+        (("--model", "tiny-lama", "--dataset", "topics"), "Did you mean 'tiny-llama'?"),
+        (("--tokenization", "nonsense"), "no tokenization with the id"),
+    ],
+)
+def test_source_that_is_not_there_is_said(words: tuple[str, ...], expected: str) -> None:
+    a_tokenization()
+    assert expected in refusal(*words, "--layer", "1")
+
+
+def test_tokenization_that_is_not_ready_is_refused() -> None:
+    row = a_tokenization("pending")
+    assert "is not ready" in refusal("--tokenization", str(row.pk), "--layer", "1")
