@@ -32,6 +32,9 @@ def main() -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
+    # OpenMP's threads spin while they wait for each other, which is ruinous where another process
+    # (the web server, a browser) wants the same cores: measured in docs/performance.md.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # Only now the slow imports: a signal that comes during them is already heard.
     from .run import run
 
