@@ -14,6 +14,7 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ["SAESTUDIO_HOME"] = str(HOME)
 os.environ["DJANGO_SETTINGS_MODULE"] = "saestudio.settings"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # Several processes share the cores.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's own loop runs in the test's thread.
 for name in ("REDIS_URL", "SAESTUDIO_SECRET_KEY", "SAESTUDIO_PORT", "SAESTUDIO_DEBUG"):
     os.environ.pop(name, None)

@@ -64,6 +64,7 @@ class Publisher:
 
 async def _send(message: dict[str, Any]) -> None:
     layer = get_channel_layer()
+    assert layer is not None, "settings name the channel layer"
     try:
         for name in (ALL, group(message["training_id"])):
             await layer.group_send(name, {"type": "training.event", "message": message})

@@ -177,7 +177,7 @@ class Tokenization(Prepared):
     n_tokens = models.BigIntegerField(null=True, blank=True)
     n_contexts = models.BigIntegerField(null=True, blank=True)
 
-    objects = TokenizationQuerySet.as_manager()
+    objects: ClassVar[models.Manager[Any]] = TokenizationQuerySet.as_manager()
 
     class Meta:
         db_table = "dataset_tokenizations"
