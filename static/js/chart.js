@@ -20,7 +20,7 @@ export function shortNumber(value) {
 }
 
 function trim(value) {
-  return String(Number(value.toPrecision(4)));
+  return Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
 function variable(name) {

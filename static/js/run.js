@@ -46,7 +46,7 @@ export class Run {
   }
 
   append(points) {
-    if (!this.loaded || this.fetching) {
+    if (!this.loaded || this.fetching !== null) {
       this.early.push(...points);
       return;
     }

@@ -119,11 +119,12 @@ def test_keys_move_and_open(clean: Studio, visit: Callable[..., Any]) -> None:
 
 
 def test_preparing_row_moves_by_itself_and_then_stops_asking(
-    clean: Studio, visit: Callable[..., Any]
+    clean: Studio, visit: Callable[..., Any], picture: Callable[..., None]
 ) -> None:
     clean.python("from tests.browser import rows; rows.preparing()")
     page = visit(clean)
     page.get_by_text("5,410,816 tokens so far").wait_for()
+    picture(page, "preparing-light-1440")
     clean.python(
         "from trainings.models import *; "
         "Tokenization.objects.filter(status='running').update(status='ready', progress=1)"

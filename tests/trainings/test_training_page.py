@@ -108,8 +108,10 @@ def test_command_starts_the_same_training(client: Client) -> None:
     )
 
 
-def test_smallest_numbers_are_not_shown_as_zero() -> None:
+def test_numbers_have_four_significant_figures() -> None:
     from trainings.templatetags.studio import number
 
-    shown = [number(v) for v in (0.0234, 45.2, 12_345.0, 3_200_000.0, 2.5e-5, 0, None, math.nan)]
-    assert shown == ["0.02340", "45.20", "12.35k", "3.200M", "2.500e-5", "0", "–", "–"]
+    small = [number(value) for value in (0.0234, 45.2, 2.5e-5, 0, None, math.nan)]
+    assert small == ["0.02340", "45.20", "2.500e-5", "0", "–", "–"]
+    large = [number(value) for value in (999.96, 5446.1, 12_345.0, 3_200_000.0)]
+    assert large == ["1000", "5,446", "12.35k", "3.200M"]

@@ -20,7 +20,7 @@ _SIZES = ("B", "kB", "MB", "GB", "TB")
 
 @register.filter
 def number(value: Any) -> str:
-    """Four significant figures, `k` and `M` for the large: 0.02340, 45.20, 12.35k."""
+    """Four significant figures, `k` and `M` for the large: 0.02340, 45.20, 5,446, 12.35k."""
     if value in (None, "") or not math.isfinite(value):
         return NOTHING
     size = abs(value)
@@ -33,7 +33,7 @@ def number(value: Any) -> str:
 
 
 def _four(value: float) -> str:
-    return f"{value:#.4g}".rstrip(".")
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
 
 
 @register.filter
