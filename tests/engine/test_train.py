@@ -135,6 +135,23 @@ def test_a_stop_before_there_are_weights_leaves_nothing(
     assert not (tmp_path / "sae").exists()
 
 
+def test_a_run_put_aside_has_its_checkpoint_alone_and_goes_on_from_it(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    asked: list[bool] = []
+    found: list[events.Event] = []
+    for event in train(make_spec("standard"), tmp_path / "a", pause=lambda: bool(asked)):
+        found.append(event)
+        if event.step == 20:
+            asked.append(True)
+    assert isinstance(found[-1], events.Paused)
+    assert not (tmp_path / "a" / "sae").exists()
+    checkpoint = tmp_path / "a" / "checkpoints" / "step-000020"
+    again = run(make_spec("standard", (checkpoint,)), tmp_path / "b")
+    assert isinstance(again[-1], events.Completed)
+    assert progress(again)[0].step == 30
+
+
 def test_a_diverged_loss_ends_the_run_and_saves_no_broken_weights(
     make_spec: MakeSpec, tmp_path: Path
 ) -> None:
