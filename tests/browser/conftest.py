@@ -84,9 +84,9 @@ def gallery(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iter
     web.stop()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def stage(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """A server of a module's own, whose rows its tests may change."""
+    """A server whose trainings every test makes and removes as it likes."""
     web = _web(redis_server, tmp_path_factory.mktemp("stage"), "rows.a_tokenization()")
     yield web
     web.stop()

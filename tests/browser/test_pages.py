@@ -53,7 +53,7 @@ def test_wrong_value_is_told_beside_its_field_before_and_after_the_start(
     error.get_by_text("12 is too small").wait_for()
     dialog.get_by_role("button", name="Start").click()
     dialog.get_by_text("Nothing was started").wait_for()
-    picture(page, "start-error-light-1440")
+    picture(page, "start-error-1440-light")
     assert "12 is too small" in error.text_content()
     assert count_trainings(clean) == 0
 
@@ -124,7 +124,7 @@ def test_preparing_row_moves_by_itself_and_then_stops_asking(
     clean.python("from tests.browser import rows; rows.preparing()")
     page = visit(clean)
     page.get_by_text("5,410,816 tokens so far").wait_for()
-    picture(page, "preparing-light-1440")
+    picture(page, "preparing-1440-light")
     clean.python(
         "from trainings.models import *; "
         "Tokenization.objects.filter(status='running').update(status='ready', progress=1)"

@@ -17,6 +17,10 @@ def test_training_started_in_the_dialog_draws_its_curve_and_completes_without_a_
     studio: Studio, visit: Callable[..., Any]
 ) -> None:
     page = visit(studio)
+    wait_for(
+        lambda: page.request.get(f"{studio.url}/checklist").text().count('class="done"') == 4,
+        "the checklist to see model, dataset, tokenization and worker",
+    )
     page.evaluate("window.sameDocument = true")
     page.get_by_role("link", name="Start Training").click()
     dialog = page.locator("dialog[open]")
