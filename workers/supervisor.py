@@ -178,7 +178,7 @@ def run_spec(training: Training, attempt: int) -> RunSpec:
         attempt=attempt,
         config=training.config,
         model_path=training.model.folder,
-        model_name=training.model.location or training.model.name,
+        model_name=training.model.known_as,
         tokens_path=training.tokenization.folder,
         dataset_name=training.dataset.name,
         resume_from=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),

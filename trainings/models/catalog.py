@@ -106,6 +106,11 @@ class LanguageModel(Prepared):
         return self.name
 
     @property
+    def known_as(self) -> str:
+        """The name other tools know it by: its id on the hub, where it has one."""
+        return self.location if self.source == self.Source.HUB else self.name
+
+    @property
     def facts(self) -> ModelFacts | None:
         """Width and depth, as soon as they are known."""
         if not self.d_model or not self.n_layers:
