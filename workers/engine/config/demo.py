@@ -10,8 +10,8 @@ cores with AVX-512 and no bf16, float32, seed 0, on 32,895 held-out tokens:
 | layer 5, top_k_sparsity 1.39 (K = 64), a smaller text | 0.056 | 64.0 | 99.6 % |
 | layer 5, JumpReLU, target_l0 60, a smaller text | 0.058 | 57.0 | 91.4 % |
 
-Peak memory 1.0 GB. Reading activations is most of the time: layer 3 costs two thirds of layer 5. Few
-tokens are held at once, so that the first point of the chart comes after seconds.
+Peak memory 1.0 GB. Reading activations is most of the time: layer 3 costs two thirds of layer 5.
+Few tokens are held at once, so that the first point of the chart comes after seconds.
 """
 
 from typing import Any
