@@ -5,13 +5,15 @@ Django is imported inside the fixtures only: tests/engine runs where it is not i
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,6 +37,12 @@ def wait_for(
             return found
         time.sleep(every)
     raise AssertionError(f"Waited {seconds:.0f} s in vain for {what}.")
+
+
+def run_async(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The coroutine's value, from a thread of its own: Playwright leaves its loop in this one."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(asyncio.run, coroutine).result()
 
 
 @pytest.fixture(scope="session")

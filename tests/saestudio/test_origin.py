@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from saestudio.origin import SameOrigin
+from tests.conftest import run_async
 
 
 def opened(origin: bytes | None, host: bytes = b"127.0.0.1:8000", scheme: str = "ws") -> bool:
@@ -25,10 +24,7 @@ def opened(origin: bytes | None, host: bytes = b"127.0.0.1:8000", scheme: str = 
         assert message["type"] == "websocket.close"
 
     headers = [(b"host", host)] + ([(b"origin", origin)] if origin is not None else [])
-    handshake = SameOrigin(app)({"headers": headers, "scheme": scheme}, receive, send)
-    # In a thread of its own: a browser test may have left its loop running in this one.
-    with ThreadPoolExecutor() as pool:
-        pool.submit(asyncio.run, handshake).result()
+    run_async(SameOrigin(app)({"headers": headers, "scheme": scheme}, receive, send))
     return bool(passed)
 
 

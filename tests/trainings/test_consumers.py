@@ -14,6 +14,7 @@ from channels.testing import WebsocketCommunicator
 from django.contrib.auth.models import AnonymousUser, User
 
 from saestudio.asgi import websocket
+from tests.conftest import run_async
 from tests.rows import a_training
 from trainings import live
 
@@ -37,12 +38,6 @@ async def send(training_id: Any, seq: int) -> None:
     event = {"type": "training.event", "message": message}
     for group in (live.ALL, live.group(training_id)):
         await get_channel_layer().group_send(group, event)
-
-
-def run_async(coroutine: Any) -> None:
-    import asyncio
-
-    asyncio.run(coroutine)
 
 
 def test_all_runs_come_over_one_socket(redis_server: str, user: User) -> None:
