@@ -43,8 +43,9 @@ class Command(BaseCommand):
             stdin=subprocess.DEVNULL,
             start_new_session=True,
         )
-        signal.signal(signal.SIGTERM, _as_interrupt)
-        signal.signal(signal.SIGHUP, _as_interrupt)
+        # SIGINT too: a shell that starts this in the background has it ignored.
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, _as_interrupt)
         try:
             _wait_until_ready(supervisor)
             if first_start:
