@@ -160,7 +160,8 @@ def studio(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
             **os.environ,
             "SAESTUDIO_HOME": str(home),
             "SAESTUDIO_PORT": str(port),
-            "REDIS_URL": redis_server,
+            # A database of its own: its workers must not take what a test sends in this process.
+            "REDIS_URL": f"{redis_server}?db=1",
             "DATABASE_URL": "",
         },
     )

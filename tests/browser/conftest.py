@@ -55,7 +55,7 @@ def _web(redis_url: str, home: Path, seed: str) -> Studio:
             **os.environ,
             "SAESTUDIO_HOME": str(home),
             "SAESTUDIO_PORT": str(port),
-            "REDIS_URL": redis_url,
+            "REDIS_URL": f"{redis_url}?db=2",
             "DATABASE_URL": "",
         },
     )

@@ -215,7 +215,7 @@ def test_tokenization_waits_for_its_model(roots: Path) -> None:
 @pytest.fixture
 def queues(redis_server: str) -> RedisBroker:
     here = broker.broker()
-    here.flush_all()
+    here.client.flushdb()
     return here
 
 
