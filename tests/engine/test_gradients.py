@@ -8,13 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engine.sae import JumpRelu, Sae, Skip, Standard, Transcoder, Weights
+from workers.engine.sae import JumpRelu, Sae, Skip, Standard, Transcoder, Weights, dense
 from workers.engine.sae.activation import Activation
 from workers.engine.sae.jump import Jump
 from workers.engine.sae.relu import Relu
 from workers.engine.sae.topk import TopK
 
-B, D, F, K = 24, 10, 40, 5
+B, D, F, K = 24, 10, 41, 5
 COEFFICIENT, BANDWIDTH, AUXK = 0.01, 0.7, 1 / 32
 DEAD = torch.tensor([1, 4, 9, 13, 22, 27, 30, 38])  # more than the auxiliary loss may use
 ARCHITECTURES = (Standard, JumpRelu, Skip, Transcoder)
@@ -69,43 +69,101 @@ def cases() -> list[tuple[type[Sae], Activation, Loss]]:
     return own + [(a, TopK(K, AUXK), topk_loss) for a in ARCHITECTURES]
 
 
+@pytest.fixture(params=["sparse", "dense"])
+def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways to the same gradients, whatever the number of active latents."""
+    most = 1.0 if request.param == "sparse" else -1.0
+    monkeypatch.setattr(dense, "worth_sparse", lambda *_: most)
+    return str(request.param)
+
+
+def check(
+    sae: Sae, loss: Loss, w: Weights, x: Tensor, y: Tensor, dead: Tensor | None, tolerance: float
+) -> None:
+    """Every gradient is autograd's, to so small a part of its norm."""
+    leaves = {name: value.clone().requires_grad_() for name, value in w.items()}
+    expected = loss(leaves, x, y - x if sae.has_skip else y)
+    expected.backward()
+    dtype = sae.weights["W_dec"].dtype
+    coefficient = torch.tensor(COEFFICIENT, dtype=dtype)
+    step = sae.step(x.to(dtype), y.to(dtype), coefficient, dead)
+    assert relative(step.loss, expected.detach()) < tolerance
+    assert set(step.gradients) == set(w)
+    for name, leaf in leaves.items():
+        assert leaf.grad is not None
+        assert step.gradients[name].dtype == dtype
+        assert relative(step.gradients[name], leaf.grad) < tolerance, name
+
+
 @pytest.mark.parametrize(
     ("architecture", "activation", "loss"),
     cases(),
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+@pytest.mark.parametrize("target", ["same layer", "other layer"])
 def test_gradients_equal_autograd(
     architecture: type[Sae],
     activation: Activation,
     loss: Loss,
     dtype: torch.dtype,
     tolerance: float,
+    target: str,
+    path: str,
 ) -> None:
     w, x, other = make(threshold=isinstance(activation, Jump))
-    y = x if architecture in (Standard, JumpRelu) else other
-    leaves = {name: value.clone().requires_grad_() for name, value in w.items()}
-    expected = loss(leaves, x, y - x if architecture is Skip else y)
-    expected.backward()
-
+    y = x if target == "same layer" else other
     sae = architecture({name: value.to(dtype) for name, value in w.items()}, activation)
-    coefficient = torch.tensor(COEFFICIENT, dtype=dtype)
-    step = sae.step(x.to(dtype), y.to(dtype), coefficient, DEAD)
-
-    assert relative(step.loss, expected.detach()) < tolerance
-    assert set(step.gradients) == set(w)
-    for name, leaf in leaves.items():
-        assert leaf.grad is not None
-        assert leaf.grad.norm() > 0
-        assert relative(step.gradients[name], leaf.grad) < tolerance, name
+    check(sae, loss, w, x, y, DEAD, tolerance)
 
 
-def relative(found: Tensor, expected: Tensor) -> float:
-    return float((found.double() - expected).norm() / expected.norm())
+@pytest.mark.parametrize("shift", [-100.0, -1.5, 0.0, 1.5, 100.0])
+@pytest.mark.parametrize("jump", [False, True], ids=["relu", "jump"])
+def test_any_number_of_active_latents(shift: float, jump: bool, path: str) -> None:
+    """From none (every row empty, every latent dead) over a few to all of them."""
+    w, x, _ = make(threshold=jump)
+    w["b_enc"] += shift
+    activation, loss = (Jump(BANDWIDTH), jump_loss) if jump else (Relu(), relu_loss)
+    sae = Standard({name: value.float() for name, value in w.items()}, activation)
+    check(sae, loss, w, x, x, None, 1e-5)
+
+
+@pytest.mark.parametrize("k", [0, 1, F - 1, F])
+@pytest.mark.parametrize("shift", [-100.0, 0.0, 100.0])
+def test_any_k(k: int, shift: float) -> None:
+    w, x, _ = make(threshold=False)
+    w["b_enc"] += shift
+    sae = Standard({name: value.float() for name, value in w.items()}, TopK(k, 0.0))
+    check(sae, lambda w, x, t: topk_alone(w, x, t, k), w, x, x, None, 1e-5)
+
+
+def topk_alone(w: Weights, x: Tensor, t: Tensor, k: int) -> Tensor:
+    return mse(w, only_top(x @ w["W_enc"].T + w["b_enc"], k), t)
 
 
 @pytest.mark.parametrize("activation", [Relu(), Jump(BANDWIDTH), TopK(K, AUXK)])
-def test_metrics_of_a_step_are_those_of_its_latents(activation: Activation) -> None:
+def test_bfloat16_products_give_nearly_the_same(activation: Activation, path: str) -> None:
+    w, x, _ = make(threshold=isinstance(activation, Jump))
+    single = {name: value.float() for name, value in w.items()}
+    coefficient = torch.tensor(COEFFICIENT)
+    exact = Standard(single, activation).step(x.float(), x.float(), coefficient, None)
+    quick = Standard(single, activation, torch.bfloat16).step(
+        x.float(), x.float(), coefficient, None
+    )
+    assert relative(quick.loss, exact.loss.double()) < 0.03
+    for name, gradient in exact.gradients.items():
+        assert quick.gradients[name].dtype == torch.float32
+        assert relative(quick.gradients[name], gradient.double()) < 0.2, name
+
+
+def relative(found: Tensor, expected: Tensor) -> float:
+    """Distance as a part of what is expected, absolute where that is nothing."""
+    distance = (found.double() - expected).norm()
+    return float(distance / expected.norm() if expected.norm() > 0 else distance)
+
+
+@pytest.mark.parametrize("activation", [Relu(), Jump(BANDWIDTH), TopK(K, AUXK)])
+def test_metrics_of_a_step_are_those_of_its_latents(activation: Activation, path: str) -> None:
     w, x, _ = make(threshold=isinstance(activation, Jump))
     sae = Standard(w, activation)
     step = sae.step(x, x, torch.tensor(COEFFICIENT, dtype=torch.float64), None)

@@ -36,17 +36,16 @@ class Window:
         self, batch: Activations, normalized: Normalized, residual_BO: Tensor, terms: list[Tensor]
     ) -> None:
         """Add a batch. `terms` are loss, reconstruction_loss, l0 and l1, means over its tokens."""
-        y_BO = batch.y.double()
-        error = (residual_BO * normalized.unit).double().square().sum()
+        error = _square(residual_BO * normalized.unit)
         delta_square = error.new_zeros(())
         if self._has_skip:
-            delta_BO = y_BO - batch.x
-            delta_square = delta_BO.square().sum()
-            self._delta_sum_O += delta_BO.sum(0)
-        means = [term.double() * len(y_BO) for term in terms]
-        self._scalars += torch.stack([*means, error, y_BO.square().sum(), delta_square])
-        self._sum_O += y_BO.sum(0)
-        self.tokens += len(y_BO)
+            delta_BO = batch.y - batch.x
+            delta_square = _square(delta_BO)
+            self._delta_sum_O += delta_BO.sum(0, dtype=torch.float64)
+        means = [term.double() * len(batch) for term in terms]
+        self._scalars += torch.stack([*means, error, _square(batch.y), delta_square])
+        self._sum_O += batch.y.sum(0, dtype=torch.float64)
+        self.tokens += len(batch)
 
     def read(self) -> dict[str, float]:
         """The metrics of the window; waits for the device. Undefined ones are NaN."""
@@ -76,6 +75,12 @@ class Window:
 
     def _variance(self, square: float, sum_O: Tensor) -> float:
         return square - float(sum_O.square().sum()) / max(self.tokens, 1)
+
+
+def _square(m_BO: Tensor) -> Tensor:
+    """Σ‖row‖²; rows are short enough for their own precision, their sum is in double."""
+    rows: Tensor = torch.linalg.vecdot(m_BO, m_BO)
+    return rows.sum(dtype=torch.float64)
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -11,6 +11,7 @@ from torch import Tensor
 from .activations import Activations
 from .config import Plan
 from .dead import DeadLatents
+from .language_model import settled_dtype
 from .metrics import Window
 from .normalize import Normalizer
 from .optimizer import Optimizer
@@ -46,7 +47,7 @@ class State:
     def fresh(cls, plan: Plan, device: torch.device) -> State:
         """All but the estimates on data; see `settle`."""
         h = plan.hyperparameters
-        sae = build(plan, device)
+        sae = build(plan, device, settled_dtype(h.dtype, device))
         return cls(
             sae=sae,
             optimizer=Optimizer(sae.weights, h),

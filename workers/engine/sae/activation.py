@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
+import torch
 from torch import Tensor
 
 from .step import Step, Weights
@@ -18,10 +19,17 @@ class Activation(Protocol):
         """z [B, F]"""
 
     def step(
-        self, w: Weights, x_BD: Tensor, t_BO: Tensor, coefficient: Tensor, dead: Tensor | None
+        self,
+        w: Weights,
+        x_BD: Tensor,
+        t_BO: Tensor,
+        coefficient: Tensor,
+        dead: Tensor | None,
+        products: torch.dtype | None,
     ) -> Step:
         """Loss of `z W_dec + b_dec` against t and its gradients.
 
         `coefficient` is the penalty's present weight, a scalar on the device; `dead` are the
-        indices of dead latents, or None.
+        indices of dead latents, or None. `products` is the dtype of the encoder's product, and of
+        all dense ones; None for the weights' own.
         """

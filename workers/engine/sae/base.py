@@ -18,9 +18,13 @@ class Sae(ABC):
 
     has_skip: ClassVar[bool] = False
 
-    def __init__(self, weights: Weights, activation: Activation) -> None:
+    def __init__(
+        self, weights: Weights, activation: Activation, products: torch.dtype | None = None
+    ) -> None:
+        """`products` is the dtype a training step multiplies in; None for the weights' own."""
         self.weights = weights
         self.activation = activation
+        self.products = products
 
     @staticmethod
     @abstractmethod
@@ -39,7 +43,8 @@ class Sae(ABC):
 
     def step(self, x_BD: Tensor, y_BO: Tensor, coefficient: Tensor, dead: Tensor | None) -> Step:
         """One forward and backward pass; nothing is changed."""
-        return self.activation.step(self.weights, x_BD, self.goal(x_BD, y_BO), coefficient, dead)
+        goal_BO = self.goal(x_BD, y_BO)
+        return self.activation.step(self.weights, x_BD, goal_BO, coefficient, dead, self.products)
 
     def is_finite(self) -> bool:
         """Waits for the device."""

@@ -24,12 +24,12 @@ _CLASSES: dict[Architecture, type[Sae]] = {
 }
 
 
-def build(plan: Plan, device: torch.device) -> Sae:
+def build(plan: Plan, device: torch.device, products: torch.dtype | None = None) -> Sae:
     """The SAE with random decoder directions from the seed; `start_at` centres it on data."""
     kind = _CLASSES[plan.architecture]
     activation = _activation(plan, kind)
     weights = {name: value.to(device) for name, value in _weights(plan, activation).items()}
-    return kind(weights, activation)
+    return kind(weights, activation, products)
 
 
 def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor) -> None:

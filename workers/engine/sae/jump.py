@@ -15,6 +15,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from . import dense, pairs
+from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
 
@@ -26,45 +28,80 @@ class Jump:
     penalty: ClassVar[str | None] = "l0"
 
     def latents(self, w: Weights, x_BD: Tensor) -> Tensor:
-        return latents(w, x_BD)
+        pre_BF = dense.pre_activations(w, x_BD)
+        return pre_BF.mul_(pre_BF > w["threshold"])
 
     def step(
-        self, w: Weights, x_BD: Tensor, t_BO: Tensor, coefficient: Tensor, dead: Tensor | None
+        self,
+        w: Weights,
+        x_BD: Tensor,
+        t_BO: Tensor,
+        coefficient: Tensor,
+        dead: Tensor | None,
+        products: torch.dtype | None,
     ) -> Step:
-        return step(w, x_BD, t_BO, coefficient, self.bandwidth)
+        pre_BF = dense.pre_activations(w, x_BD, products)
+        floor_F = w["threshold"] - self.bandwidth / 2
+        reached = Pairs.above(pre_BF, floor_F, dense.worth_sparse(products, x_BD))
+        if reached is None:
+            return dense_step(w, x_BD, t_BO, pre_BF, coefficient, self.bandwidth)
+        return sparse_step(w, x_BD, t_BO, pre_BF, reached, coefficient, self.bandwidth)
 
 
-def latents(w: Weights, x_BD: Tensor) -> Tensor:
-    """z [B, F]"""
-    pre_BF = torch.addmm(w["b_enc"], x_BD, w["W_enc"].T)
-    return pre_BF.mul_(pre_BF > w["threshold"])
-
-
-def step(w: Weights, x_BD: Tensor, t_BO: Tensor, l0_alpha: Tensor, bandwidth: float) -> Step:
-    """Loss against target t and its gradients, straight-through where H jumps."""
-    pre_BF = torch.addmm(w["b_enc"], x_BD, w["W_enc"].T)
-    active_BF = pre_BF > w["threshold"]
-    near_BF = (pre_BF - w["threshold"]).abs() < bandwidth / 2
-    z_BF = pre_BF * active_BF
-    residual_BO = torch.addmm(w["b_dec"], z_BF, w["W_dec"]) - t_BO
+def sparse_step(
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    pre_BF: Tensor,
+    reached: Pairs,
+    l0_alpha: Tensor,
+    bandwidth: float,
+) -> Step:
+    """Equal to `dense_step`, at the cost of the pairs within reach of their threshold or above."""
+    pre_M = reached.gather(pre_BF)
+    above_M = pre_M - w["threshold"][reached.latents]
+    active_M, near_M = above_M > 0, above_M.abs() < bandwidth / 2
+    active, z_N = reached.keep(active_M), pre_M[active_M]
+    residual_BO = active.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
     mse, g_BO = mean_square(residual_BO)
-    dz_BF = g_BO @ w["W_dec"].T
-    dH_BF = (dz_BF * pre_BF).add_(l0_alpha / len(x_BD)).mul_(near_BF).div_(bandwidth)
-    dpre_BF = dz_BF.mul_(active_BF).add_(dH_BF)
-    fired_F = active_BF.sum(0)
-    l0 = fired_F.sum() / len(x_BD)
+    dz_M = reached.sample(g_BO, w["W_dec"])
+    dH_M = (dz_M * pre_M).add_(l0_alpha / len(x_BD)).mul_(near_M).div_(bandwidth)
+    dpre_M = dz_M.mul_(active_M).add_(dH_M)
+    l0 = torch.as_tensor(len(z_N) / len(x_BD), dtype=mse.dtype, device=x_BD.device)
+    gradients = pairs.gradients(active, z_N, reached, dpre_M, x_BD, g_BO)
     return Step(
-        gradients={
-            "W_enc": dpre_BF.T @ x_BD,
-            "b_enc": dpre_BF.sum(0),
-            "W_dec": z_BF.T @ g_BO,
-            "b_dec": g_BO.sum(0),
-            "threshold": -dH_BF.sum(0),
-        },
+        gradients={**gradients, "threshold": -reached.by_latent.sums(dH_M)},
         loss=mse + l0_alpha * l0,
         reconstruction_loss=mse,
         l0=l0,
-        l1=z_BF.sum() / len(x_BD),
+        l1=z_N.sum() / len(x_BD),
+        residual_BO=residual_BO,
+        fired_F=active.fired(),
+    )
+
+
+def dense_step(
+    w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, l0_alpha: Tensor, bandwidth: float
+) -> Step:
+    """Loss against target t and its gradients, straight-through where H jumps."""
+    above_BF = pre_BF - w["threshold"]
+    active_BF, near_BF = above_BF > 0, above_BF.abs_() < bandwidth / 2
+    z_BF = pre_BF * active_BF
+    residual_BO = dense.decode(w, z_BF) - t_BO
+    mse, g_BO = mean_square(residual_BO)
+    dz_BF = dense.latent_gradients(w, g_BO, z_BF.dtype)
+    penalty = l0_alpha.to(z_BF.dtype) / len(x_BD)
+    dH_BF = (dz_BF * pre_BF).add_(penalty).mul_(near_BF).div_(bandwidth)
+    dpre_BF = dz_BF.mul_(active_BF).add_(dH_BF)
+    fired_F = active_BF.sum(0)
+    l0 = fired_F.sum(dtype=mse.dtype) / len(x_BD)
+    gradients = dense.gradients(z_BF, dpre_BF, x_BD, g_BO)
+    return Step(
+        gradients={**gradients, "threshold": -dH_BF.sum(0, dtype=x_BD.dtype)},
+        loss=mse + l0_alpha * l0,
+        reconstruction_loss=mse,
+        l0=l0,
+        l1=z_BF.sum(dtype=x_BD.dtype) / len(x_BD),
         residual_BO=residual_BO,
         fired_F=fired_F,
     )

@@ -11,6 +11,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from . import dense, pairs
+from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
 
@@ -19,35 +21,56 @@ class Relu:
     penalty: ClassVar[str | None] = "l1"
 
     def latents(self, w: Weights, x_BD: Tensor) -> Tensor:
-        return latents(w, x_BD)
+        return dense.pre_activations(w, x_BD).relu_()
 
     def step(
-        self, w: Weights, x_BD: Tensor, t_BO: Tensor, coefficient: Tensor, dead: Tensor | None
+        self,
+        w: Weights,
+        x_BD: Tensor,
+        t_BO: Tensor,
+        coefficient: Tensor,
+        dead: Tensor | None,
+        products: torch.dtype | None,
     ) -> Step:
-        return step(w, x_BD, t_BO, coefficient)
+        pre_BF = dense.pre_activations(w, x_BD, products)
+        active = Pairs.above(pre_BF, 0.0, dense.worth_sparse(products, x_BD))
+        if active is None:
+            return dense_step(w, x_BD, t_BO, pre_BF, coefficient)
+        return sparse_step(w, x_BD, t_BO, pre_BF, active, coefficient)
 
 
-def latents(w: Weights, x_BD: Tensor) -> Tensor:
-    """z [B, F]"""
-    return torch.addmm(w["b_enc"], x_BD, w["W_enc"].T).relu_()
+def sparse_step(
+    w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, active: Pairs, l1_alpha: Tensor
+) -> Step:
+    """Equal to `dense_step`, at the cost of the active pairs."""
+    z_N = active.gather(pre_BF)
+    residual_BO = active.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
+    mse, g_BO = mean_square(residual_BO)
+    dpre_N = active.sample(g_BO, w["W_dec"]) + l1_alpha / len(x_BD)
+    l1 = z_N.sum() / len(x_BD)
+    return Step(
+        gradients=pairs.gradients(active, z_N, active, dpre_N, x_BD, g_BO),
+        loss=mse + l1_alpha * l1,
+        reconstruction_loss=mse,
+        l0=torch.as_tensor(len(z_N) / len(x_BD), device=x_BD.device),
+        l1=l1,
+        residual_BO=residual_BO,
+        fired_F=active.fired(),
+    )
 
 
-def step(w: Weights, x_BD: Tensor, t_BO: Tensor, l1_alpha: Tensor) -> Step:
-    """Loss against target t and its gradients, by hand: no pass over [B, F] more than needed."""
-    z_BF = latents(w, x_BD)
-    residual_BO = torch.addmm(w["b_dec"], z_BF, w["W_dec"]) - t_BO
+def dense_step(w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, l1_alpha: Tensor) -> Step:
+    """Loss against target t and its gradients, by hand; `pre_BF` is used up."""
+    z_BF = pre_BF.relu_()
+    residual_BO = dense.decode(w, z_BF) - t_BO
     mse, g_BO = mean_square(residual_BO)
     active_BF = z_BF > 0
-    dpre_BF = torch.addmm(l1_alpha / len(x_BD), g_BO, w["W_dec"].T).mul_(active_BF)
+    dpre_BF = dense.latent_gradients(w, g_BO, z_BF.dtype)
+    dpre_BF = dpre_BF.add_(l1_alpha.to(z_BF.dtype) / len(x_BD)).mul_(active_BF)
     fired_F = active_BF.sum(0)
-    l1 = z_BF.sum() / len(x_BD)
+    l1 = z_BF.sum(dtype=x_BD.dtype) / len(x_BD)
     return Step(
-        gradients={
-            "W_enc": dpre_BF.T @ x_BD,
-            "b_enc": dpre_BF.sum(0),
-            "W_dec": z_BF.T @ g_BO,
-            "b_dec": g_BO.sum(0),
-        },
+        gradients=dense.gradients(z_BF, dpre_BF, x_BD, g_BO),
         loss=mse + l1_alpha * l1,
         reconstruction_loss=mse,
         l0=fired_F.sum() / len(x_BD),

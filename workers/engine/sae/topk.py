@@ -14,7 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .pairs import ByLatent, at_pairs, decode
+from . import dense, pairs
+from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
 
@@ -30,37 +31,44 @@ class TopK:
         return latents(w, x_BD, self.k)
 
     def step(
-        self, w: Weights, x_BD: Tensor, t_BO: Tensor, coefficient: Tensor, dead: Tensor | None
+        self,
+        w: Weights,
+        x_BD: Tensor,
+        t_BO: Tensor,
+        coefficient: Tensor,
+        dead: Tensor | None,
+        products: torch.dtype | None,
     ) -> Step:
-        return step(w, x_BD, t_BO, self.k, dead, self.auxk_alpha)
+        pre_BF = dense.pre_activations(w, x_BD, products)
+        return step(w, x_BD, t_BO, pre_BF, self.k, dead, self.auxk_alpha)
 
 
 def latents(w: Weights, x_BD: Tensor, k: int) -> Tensor:
     """z [B, F]"""
-    pre_BF = torch.addmm(w["b_enc"], x_BD, w["W_enc"].T)
+    pre_BF = dense.pre_activations(w, x_BD)
     values_BK, indices_BK = pre_BF.topk(k, dim=1, sorted=False)
     return torch.zeros_like(pre_BF).scatter_(1, indices_BK, values_BK.relu_())
 
 
 def step(
-    w: Weights, x_BD: Tensor, t_BO: Tensor, k: int, dead: Tensor | None, auxk_alpha: float
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    pre_BF: Tensor,
+    k: int,
+    dead: Tensor | None,
+    auxk_alpha: float,
 ) -> Step:
     """Loss against target t and its gradients. `dead` holds the indices of dead latents, if any."""
-    B, F = len(x_BD), len(w["b_enc"])
-    pre_BF = torch.addmm(w["b_enc"], x_BD, w["W_enc"].T)
+    B, F = pre_BF.shape
     z_BK, indices_BK = pre_BF.topk(k, dim=1, sorted=False)
-    z_BK = z_BK.relu_()
-    residual_BO = decode(indices_BK, z_BK, w["W_dec"]) + w["b_dec"] - t_BO
+    z_N = z_BK.to(x_BD.dtype).relu_().flatten()
+    kept = Pairs.every(indices_BK, F)
+    residual_BO = kept.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
     mse, g_BO = mean_square(residual_BO)
-    active_BK = z_BK > 0
-    dpre_BK = at_pairs(indices_BK, g_BO, w["W_dec"]).mul_(active_BK)
-    by_latent = ByLatent.of(indices_BK, F)
-    gradients = {
-        "W_enc": by_latent.product(dpre_BK, x_BD),
-        "b_enc": by_latent.sums(dpre_BK),
-        "W_dec": by_latent.product(z_BK, g_BO),
-        "b_dec": g_BO.sum(0),
-    }
+    active_N = z_N > 0
+    dpre_N = kept.sample(g_BO, w["W_dec"]).mul_(active_N)
+    gradients = pairs.gradients(kept, z_N, kept, dpre_N, x_BD, g_BO)
     loss = mse
     if dead is not None and auxk_alpha > 0:
         loss = mse + _add_auxiliary(gradients, w, x_BD, pre_BF, residual_BO, dead, auxk_alpha)
@@ -68,10 +76,10 @@ def step(
         gradients=gradients,
         loss=loss,
         reconstruction_loss=mse,
-        l0=active_BK.sum() / B,
-        l1=z_BK.sum() / B,
+        l0=active_N.sum() / B,
+        l1=z_N.sum() / B,
         residual_BO=residual_BO,
-        fired_F=indices_BK[active_BK].bincount(minlength=F),
+        fired_F=kept.latents[active_N].bincount(minlength=F),
     )
 
 
@@ -86,8 +94,9 @@ def _add_auxiliary(
 ) -> Tensor:
     """Add the gradients of the auxiliary loss and return its weighted value."""
     k_aux = min(residual_BO.shape[1] // 2, len(dead))
-    values, indices = pre_BF[:, dead].topk(k_aux, dim=1, sorted=False)
-    z_BJ = torch.zeros_like(pre_BF[:, dead]).scatter_(1, indices, values.relu_())
+    pre_BJ = pre_BF[:, dead].to(x_BD.dtype)
+    values, indices = pre_BJ.topk(k_aux, dim=1, sorted=False)
+    z_BJ = torch.zeros_like(pre_BJ).scatter_(1, indices, values.relu_())
     W_dec_JO = w["W_dec"][dead]
     mse, g_BO = mean_square(z_BJ @ W_dec_JO + residual_BO)  # e = −residual
     g_BO = g_BO * auxk_alpha
