@@ -12,7 +12,7 @@ from torch import Tensor
 from .step import Weights
 
 # Share of active pairs from which on dense products are faster (docs/performance.md).
-_BREAK_EVEN = {torch.bfloat16: 0.06, torch.float32: 0.1}
+_BREAK_EVEN = {torch.bfloat16: 0.07, torch.float32: 0.15}
 
 
 def worth_sparse(products: torch.dtype | None, x_BD: Tensor) -> float:
@@ -20,7 +20,7 @@ def worth_sparse(products: torch.dtype | None, x_BD: Tensor) -> float:
 
     On a GPU none is: to know the pairs' number the host would have to wait for it.
     """
-    return -1.0 if x_BD.is_cuda else _BREAK_EVEN.get(products or x_BD.dtype, 0.1)
+    return -1.0 if x_BD.is_cuda else _BREAK_EVEN.get(products or x_BD.dtype, 0.15)
 
 
 def pre_activations(w: Weights, x_BD: Tensor, products: torch.dtype | None = None) -> Tensor:
