@@ -9,9 +9,12 @@ from typing import Any
 import pytest
 import torch
 
-from workers.engine import events
-from workers.engine.config import RunSpec
+from workers.engine import checkpoint, events
+from workers.engine.activations import Activations
+from workers.engine.advance import advance
+from workers.engine.config import Plan, RunSpec
 from workers.engine.export import reconstruct
+from workers.engine.state import State
 from workers.engine.tokens import TokenizeError, tokenize
 from workers.engine.train import TrainingError, train
 
@@ -155,12 +158,31 @@ def test_a_run_put_aside_has_its_checkpoint_alone_and_goes_on_from_it(
 def test_a_diverged_loss_ends_the_run_and_saves_no_broken_weights(
     make_spec: MakeSpec, tmp_path: Path
 ) -> None:
+    """Long before the next logged point, where weights that overflow are found as well."""
     spec = make_spec(
-        "standard", learning_rate=1e30, gradient_clip=None, lr_warmup_steps=0, log_interval=5
+        "standard", learning_rate=1e30, gradient_clip=None, lr_warmup_steps=0, log_interval=50
     )
-    with pytest.raises(TrainingError, match=r"no longer a finite number at step 5"):
+    with pytest.raises(TrainingError, match=r"no longer a finite number at step [2-9]:"):
         run(spec, tmp_path)
     assert not (tmp_path / "checkpoints").exists()
+
+
+def test_divergence_keeps_the_last_good_checkpoint(
+    make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poisoned(state: State, plan: Plan, batch: Activations) -> int:
+        if state.step == 30:
+            state.sae.weights["W_enc"][0, 0] = float("nan")
+        return advance(state, plan, batch)
+
+    monkeypatch.setattr("workers.engine.train.advance", poisoned)
+    spec = make_spec("standard", num_steps=60, checkpoint_interval=20, log_interval=60)
+    with pytest.raises(TrainingError, match=r"at step 31:"):
+        run(spec, tmp_path)
+    (kept,) = (tmp_path / "checkpoints").iterdir()
+    tensors, numbers = checkpoint.load(kept)
+    assert numbers["step"] == 20
+    assert all(bool(value.isfinite().all()) for value in tensors.values())
 
 
 def test_tokens_of_another_tokenizer_are_refused(

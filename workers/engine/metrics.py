@@ -47,6 +47,11 @@ class Window:
         self._sum_O += batch.y.sum(0, dtype=torch.float64)
         self.tokens += len(batch)
 
+    @property
+    def loss_sum(self) -> Tensor:
+        """A scalar on the device; not finite from the first step on whose loss was not."""
+        return self._scalars[0]
+
     def read(self) -> dict[str, float]:
         """The metrics of the window; waits for the device. Undefined ones are NaN."""
         values = dict(zip(_SCALARS, self._scalars.tolist(), strict=True))

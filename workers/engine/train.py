@@ -13,6 +13,7 @@ from .checkpoint import CheckpointError
 from .clock import Clock
 from .config import ModelFacts, Plan, RunSpec, warnings
 from .config import plan as settled_plan
+from .divergence import Divergence
 from .evaluate import evaluate
 from .export import export
 from .language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
@@ -89,6 +90,7 @@ def train(
     )
     yield events.Phase(step=state.step, phase="training")
     clock = Clock(reader)
+    divergence = Divergence()
     stopped = False
     while state.step < h.num_steps:
         try:
@@ -99,6 +101,8 @@ def train(
             stopped = True
             break
         resampled = advance(state, plan, batch)
+        if divergence.found(state.window.loss_sum):
+            raise _diverged(state.step)
         state.position = stream.position
         clock.add(batch)
         if resampled:
@@ -197,12 +201,16 @@ def _save(state: State, identity: dict[str, str], run_dir: Path) -> events.Check
 
 
 def _check_finite(state: State) -> None:
-    """Stop before broken weights are saved or trained on; looked at only where the host waits."""
+    """Stop before broken weights are saved; looked at only where the host waits anyway."""
     loss = state.final_loss()
     if (loss is None or math.isfinite(loss)) and state.sae.is_finite():
         return
-    raise TrainingError(
-        f"The loss is no longer a finite number at step {state.step}: training has diverged. "
+    raise _diverged(state.step)
+
+
+def _diverged(step: int) -> TrainingError:
+    return TrainingError(
+        f"The loss is no longer a finite number at step {step}: training has diverged. "
         "Lower the learning rate, or check the model's activations."
     )
 

@@ -256,7 +256,7 @@ class Hyperparameters(BaseModel):
     )
     dtype: Dtype = hyper(
         "auto",
-        "Number format of the model's forward pass and of the SAE's products; weights stay float32.",
+        "Number format of the model's forward pass and the SAE's products; weights stay float32.",
         section=Section.OPTIMIZATION,
     )
     buffer_tokens: int = hyper(
