@@ -24,7 +24,7 @@ class Divergence:
             self._copy = _copied(loss_sum)
             return False
         value, arrived = self._copy
-        if not arrived.query():
+        if not arrived.query():  # type: ignore[no-untyped-call]
             return False
         self._copy = None
         return not bool(value.isfinite())
