@@ -44,7 +44,8 @@ class TokenizationAdmin(admin.ModelAdmin[Tokenization]):
 
 @admin.register(Checkpoint)
 class CheckpointAdmin(admin.ModelAdmin[Checkpoint]):
-    list_display = ("training", "step", "attempt", "size_bytes", "created_at")
+    list_display = ("training", "step", "attempt", "fvu", "pinned", "size_bytes", "created_at")
+    list_filter = ("pinned",)
     list_select_related = ("training",)
 
 

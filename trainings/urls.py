@@ -20,6 +20,11 @@ urlpatterns = [
     path("trainings/<uuid:training_id>/stop", training.stop, name="stop"),
     path("trainings/<uuid:training_id>/resume", training.resume, name="resume"),
     path("trainings/<uuid:training_id>/retry", training.retry, name="retry"),
+    path(
+        "trainings/<uuid:training_id>/checkpoints/<uuid:checkpoint_id>/pin",
+        training.pin,
+        name="pin_checkpoint",
+    ),
     path("trainings/<uuid:training_id>/delete", training.delete, name="delete"),
     path("demo/start", trainings.start_demo, name="start_demo"),
     path("checklist", checklist.show, name="checklist"),

@@ -7,8 +7,10 @@ and it ends its child.
 from __future__ import annotations
 
 import logging
+import shutil
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -63,6 +65,8 @@ class Recorder:
         self._flushed = time.monotonic()
         for event, seq, data in messages:
             live.publish(event, self.training_id, seq, data)
+        if any(event["event"] == "checkpoint" for event in events):
+            self._thin_out()
 
     def _write(self, events: list[Event]) -> list[tuple[str, int, dict[str, Any]]]:
         told = _told(events)
@@ -88,9 +92,12 @@ class Recorder:
         here = {} if step is None else {"current_step": step}
         match kind:
             case "phase":
+                # The first word of an attempt; what the one before warned of is told again.
+                if event["phase"] == "loading_model":
+                    return {"phase": event["phase"], "run_warnings": []}
                 return {"phase": event["phase"]}
             case "started":
-                return {"run_facts": _data(event), "run_warnings": [], **here}
+                return {"run_facts": _data(event), **here}
             case "progress":
                 return {"latest": _data(event), "phase": "training", **here}
             case "checkpoint":
@@ -125,8 +132,14 @@ class Recorder:
                         "path": event["checkpoint_path"],
                         "size_bytes": event["bytes"],
                         "sha256": event["sha256"],
+                        "fvu": event["fvu"],
                     },
                 )
+            case "checkpoint_set_aside":
+                Checkpoint.objects.filter(
+                    training=self.training_id, path=event["checkpoint_path"]
+                ).update(set_aside=event["reason"], path=event["moved_to"] or "")
+                self._add_warning(_set_aside_warning(event))
             case "warning":
                 self._add_warning(event)
             case "completed" | "stopped" if event["sae_path"]:
@@ -147,6 +160,14 @@ class Recorder:
         kept = [w for w in warnings if w["code"] != event["code"]]
         row.update(run_warnings=[*kept, _data(event)][-MAX_WARNINGS:])
 
+    def _thin_out(self) -> None:
+        """Delete checkpoints that nobody needs, now that a newer one lies verified on the disk."""
+        held = Training.objects.held(self.training_id, self.attempt).first()
+        for surplus in Checkpoint.objects.surplus(held) if held else ():
+            # The row first, unless it was pinned meanwhile: a row stands for files that are there.
+            if Checkpoint.objects.filter(pk=surplus.pk, pinned=False).delete()[0]:
+                shutil.rmtree(surplus.path, onerror=_log_left)
+
     def _write_points(self, points: list[Event]) -> None:
         TrainingMetric.objects.bulk_create(
             [
@@ -163,6 +184,22 @@ class Recorder:
     def hand_back(self) -> bool:
         """Queue the run again, for the next worker to go on from the newest checkpoint."""
         return Training.objects.hand_back(self.training_id, self.attempt)
+
+
+def _set_aside_warning(event: Event) -> Event:
+    name, moved_to = Path(event["checkpoint_path"]).name, event["moved_to"]
+    now = f"it is kept as {Path(moved_to).name}" if moved_to else "its folder is gone"
+    return {
+        "event": "warning",
+        "step": event["step"],
+        "code": f"checkpoint_set_aside {name}",
+        "message": f"The checkpoint {name} was not used: {event['reason']}; {now}. "
+        "The run went on from the newest one that verified, or from step 0.",
+    }
+
+
+def _log_left(_function: object, path: str, error: object) -> None:
+    logger.warning("%s was not deleted: %s", path, error)
 
 
 def _told(events: list[Event]) -> list[tuple[str, dict[str, Any]]]:

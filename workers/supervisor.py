@@ -23,7 +23,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError
 
-from trainings.models import Training
+from trainings.models import Checkpoint, Training
 from workers.engine.config import RunSpec
 
 from .recorder import FINAL, Event, LeaseLost, Recorder
@@ -171,7 +171,7 @@ class Attempt:
 
 def run_spec(training: Training, attempt: int) -> RunSpec:
     """All that the child needs to know."""
-    own = training.checkpoints.filter(attempt__gte=training.fresh_since_attempt)
+    own = Checkpoint.objects.of_this_run(training).usable()
     return RunSpec(
         training_id=str(training.pk),
         name=training.name,

@@ -10,7 +10,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from tests.rows import a_tokenization, a_training
-from trainings.models import Training
+from trainings.models import Checkpoint, Training
 
 pytestmark = pytest.mark.django_db
 
@@ -128,3 +128,15 @@ def test_a_write_without_csrf_token_is_refused(api: Client) -> None:
     answer = strict.post("/api/v1/trainings", body(), content_type="application/json")
     assert answer.status_code == 403
     assert not Training.objects.exists()
+
+
+def test_a_checkpoint_is_pinned(api: Client) -> None:
+    training = a_training()
+    checkpoint = Checkpoint.objects.create(
+        training=training, attempt=1, step=10, path="/c", size_bytes=1, fvu=0.5
+    )
+    path = f"/api/v1/trainings/{training.pk}/checkpoints/{checkpoint.pk}"
+    answer = api.patch(path, {"pinned": True}, content_type="application/json")
+    assert (answer.status_code, answer.json()["pinned"]) == (200, True)
+    (listed,) = api.get(f"/api/v1/trainings/{training.pk}/checkpoints").json()
+    assert (listed["pinned"], listed["fvu"], listed["set_aside"]) == (True, 0.5, "")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from workers.engine import checkpoint
 from workers.engine.checkpoint import CheckpointError
@@ -64,6 +65,31 @@ def test_a_harmed_checkpoint_is_refused(saved: Path, harm: Callable[[Path], None
     harm(saved)
     with pytest.raises(CheckpointError):
         checkpoint.load(saved)
+
+
+def test_a_harmed_checkpoint_is_set_aside_under_a_name_of_its_own(saved: Path) -> None:
+    checkpoint.set_aside(saved)
+    again = checkpoint.save(saved.parent, 500, {"a": torch.zeros(1)}, {}).path
+    assert checkpoint.set_aside(again) == saved.with_name("step-000500.harmed-2")
+    assert checkpoint.set_aside(again) is None  # it is gone
+
+
+def test_a_disk_that_gives_back_something_else_leaves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def write(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+        save_file({name: value + 1 for name, value in tensors.items()}, path)
+
+    monkeypatch.setattr(checkpoint, "write_tensors", write)
+    with pytest.raises(CheckpointError, match="a came back from the disk changed"):
+        checkpoint.save(tmp_path, 7, {"a": torch.zeros(3)}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_process_left_is_removed(saved: Path) -> None:
+    (saved.parent / "step-000600.tmp").mkdir()
+    checkpoint.remove_unfinished(saved.parent)
+    assert [folder.name for folder in saved.parent.iterdir()] == ["step-000500"]
 
 
 def test_a_write_that_is_cut_off_leaves_no_checkpoint(

@@ -67,7 +67,7 @@ def metrics(found: list[events.Event]) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_the_first_checkpoint_that_verifies_is_taken_and_the_skipped_are_named(
+def test_the_first_checkpoint_that_verifies_is_taken_and_harmed_ones_are_set_aside(
     make_spec: MakeSpec, tmp_path: Path
 ) -> None:
     h = {"num_steps": 20, "checkpoint_interval": 10}
@@ -77,8 +77,12 @@ def test_the_first_checkpoint_that_verifies_is_taken_and_the_skipped_are_named(
     damaged[-5] ^= 1
     (new / "tensors.safetensors").write_bytes(damaged)
     found = list(train(make_spec("standard", (new, old), **h), tmp_path / "second"))
-    (warned,) = [e for e in found if isinstance(e, events.Warned)]
-    assert warned.message.startswith("The checkpoint step-000020 was skipped: tensors.safetensors")
+    (aside,) = [e for e in found if isinstance(e, events.CheckpointSetAside)]
+    assert aside.checkpoint_path == str(new)
+    assert aside.reason == "tensors.safetensors is not what the manifest says"
+    assert aside.moved_to == f"{new}.harmed"
+    assert Path(aside.moved_to).is_dir()
+    assert not new.exists()
     (started,) = [e for e in found if isinstance(e, events.Started)]
     assert started.resumed_from == 10
 

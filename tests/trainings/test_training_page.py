@@ -115,3 +115,38 @@ def test_numbers_have_four_significant_figures() -> None:
     assert small == ["0.02340", "45.20", "2.500e-5", "0", "–", "–"]
     large = [number(value) for value in (999.96, 5446.1, 12_345.0, 3_200_000.0)]
     assert large == ["1000", "5,446", "12.35k", "3.200M"]
+
+
+def a_checkpoint(run: Training, **columns: Any) -> Checkpoint:
+    return Checkpoint.objects.create(
+        training=run, attempt=1, step=1000, path="/c", size_bytes=1, sha256="ab" * 32, **columns
+    )
+
+
+def test_a_checkpoint_is_pinned_and_let_go_again(client: Client) -> None:
+    run = a_training()
+    kept = a_checkpoint(run, fvu=0.125)
+    address = reverse("pin_checkpoint", args=[run.pk, kept.pk])
+    for pinned, word in (("true", "Pinned"), ("false", "Pin")):
+        answer = client.post(address, {"pinned": pinned}, headers={"HX-Request": "true"})
+        page = answer.content.decode()
+        assert f"{word}</button>" in page
+        assert "0.125" in page
+        kept.refresh_from_db()
+        assert kept.pinned == (pinned == "true")
+    assert client.post(address, {"pinned": "true"}).status_code == 302  # without scripts
+
+
+def test_a_checkpoint_of_another_training_is_not_pinned(client: Client) -> None:
+    other = a_checkpoint(a_training())
+    client.post(reverse("pin_checkpoint", args=[a_training().pk, other.pk]), {"pinned": "true"})
+    other.refresh_from_db()
+    assert not other.pinned
+
+
+def test_page_says_which_checkpoint_was_set_aside_and_why(client: Client) -> None:
+    run = a_training()
+    a_checkpoint(run, set_aside="state.json is missing")
+    page = client.get(reverse("training", args=[run.pk])).content.decode()
+    assert "Set aside: state.json is missing" in page
+    assert "Pin</button>" not in page

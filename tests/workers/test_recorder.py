@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.rows import a_training
 from trainings import live
-from trainings.models import Training
+from trainings.models import Checkpoint, Training
 from workers.recorder import LeaseLost, Recorder
 
 pytestmark = pytest.mark.django_db
@@ -113,12 +114,10 @@ def test_a_completed_run_has_its_sae(training: Training) -> None:
     assert training.lease_expires_at is None
 
 
-def test_a_checkpoint_is_listed_and_counts_as_progress(training: Training) -> None:
+def test_a_checkpoint_is_listed_and_counts_as_progress(training: Training, tmp_path: Path) -> None:
     Training.objects.filter(pk=training.pk).update(interruptions=2)
     recorder = Recorder(training.pk, 1)
-    recorder.take(
-        {"event": "checkpoint", "step": 50, "checkpoint_path": "/c", "bytes": 9, "sha256": "ab"}
-    )
+    recorder.take(saved(50, tmp_path))
     recorder.flush()
     training.refresh_from_db()
     assert [c.step for c in training.checkpoints.all()] == [50]
@@ -139,3 +138,109 @@ def test_a_warning_is_kept_once_per_kind(training: Training) -> None:
     recorder.flush()
     training.refresh_from_db()
     assert [w["message"] for w in training.run_warnings] == ["at 2"]
+
+
+def saved(step: int, folder: Path, fvu: float | None = 0.5) -> dict[str, Any]:
+    """A checkpoint as the engine tells of it, its folder on the disk."""
+    path = folder / f"step-{step:06d}"
+    path.mkdir(parents=True)
+    (path / "tensors.safetensors").write_bytes(b"x")
+    return {
+        "event": "checkpoint",
+        "step": step,
+        "checkpoint_path": str(path),
+        "bytes": 1,
+        "sha256": "0" * 64,
+        "seconds": 0.1,
+        "stalled_seconds": 0.0,
+        "fvu": fvu,
+    }
+
+
+def steps(training: Training) -> list[int]:
+    return sorted(training.checkpoints.values_list("step", flat=True))
+
+
+def test_the_newest_three_the_best_and_the_pinned_are_kept(
+    training: Training, tmp_path: Path
+) -> None:
+    recorder = Recorder(training.pk, 1)
+    fvus = {1: 0.9, 2: 0.1, 3: None, 4: 0.4, 5: 0.4, 6: 0.5, 7: 0.6}
+    for step, fvu in fvus.items():
+        recorder.take(saved(step, tmp_path, fvu))
+        recorder.flush()
+        training.checkpoints.filter(step=4).update(pinned=True)
+    assert steps(training) == [2, 4, 5, 6, 7]
+    assert [int(folder.name[5:]) for folder in sorted(tmp_path.iterdir())] == [2, 4, 5, 6, 7]
+
+
+def test_a_supervisor_whose_run_was_taken_over_deletes_nothing(
+    training: Training, tmp_path: Path
+) -> None:
+    recorder = Recorder(training.pk, 1)
+    for step in range(1, 4):
+        recorder.take(saved(step, tmp_path))
+    recorder.flush()
+    recorder.take(saved(4, tmp_path))
+    Training.objects.filter(pk=training.pk).update(attempt=2)
+    with pytest.raises(LeaseLost):
+        recorder.flush()
+    assert len(list(tmp_path.iterdir())) == 4
+    assert steps(training) == [1, 2, 3]
+
+
+def test_what_a_run_begun_again_left_goes_with_the_new_ones_first_checkpoint(
+    training: Training, tmp_path: Path
+) -> None:
+    for step in (800, 900):
+        Checkpoint.objects.create(
+            training=training,
+            attempt=1,
+            step=step,
+            path=tmp_path / f"{step}",
+            size_bytes=1,
+            pinned=step == 900,
+        )
+    changes = {"attempt": 2, "fresh_since_attempt": 2}
+    Training.objects.filter(pk=training.pk).update(**changes)
+    recorder = Recorder(training.pk, 2)
+    recorder.take(saved(10, tmp_path))
+    recorder.flush()
+    assert steps(training) == [10, 900]
+
+
+def test_a_checkpoint_set_aside_is_told_and_never_tried_again(
+    training: Training, tmp_path: Path
+) -> None:
+    recorder = Recorder(training.pk, 1)
+    for step in (1, 2):
+        recorder.take(saved(step, tmp_path))
+    path = f"{tmp_path / 'step-000002'}"
+    recorder.take(
+        {
+            "event": "checkpoint_set_aside",
+            "step": 0,
+            "checkpoint_path": path,
+            "moved_to": f"{path}.harmed",
+            "reason": "state.json is missing",
+        }
+    )
+    recorder.flush()
+    training.refresh_from_db()
+    usable = Checkpoint.objects.of_this_run(training).usable()
+    assert [checkpoint.step for checkpoint in usable] == [1]
+    (warning,) = training.run_warnings
+    assert "state.json is missing; it is kept as step-000002.harmed" in warning["message"]
+
+
+def test_warnings_from_before_the_first_step_stay(training: Training) -> None:
+    recorder = Recorder(training.pk, 1)
+    for event in (
+        {"event": "phase", "step": 0, "phase": "loading_model"},
+        {"event": "warning", "step": 0, "code": "a", "message": "A."},
+        {"event": "started", "step": 0, "resumed_from": None},
+    ):
+        recorder.take(event)
+        recorder.flush()
+    training.refresh_from_db()
+    assert [warning["code"] for warning in training.run_warnings] == ["a"]

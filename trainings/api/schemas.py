@@ -68,7 +68,14 @@ class CheckpointOut(Schema):
     path: str
     size_bytes: int
     sha256: str
+    fvu: float | None
+    pinned: bool
+    set_aside: str
     created_at: datetime
+
+
+class CheckpointIn(Schema):
+    pinned: bool
 
 
 class TrainingPage(Schema):

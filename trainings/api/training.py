@@ -16,6 +16,7 @@ from trainings.models import Checkpoint, Tokenization, Training, TrainingMetric
 from workers.engine.config import ConfigError, TrainingConfig, problems
 
 from .schemas import (
+    CheckpointIn,
     CheckpointOut,
     Errors,
     MetricOut,
@@ -105,6 +106,19 @@ def list_metrics(
 def list_checkpoints(request: HttpRequest, pk: UUID) -> QuerySet[Checkpoint]:
     """Newest first."""
     return _training(pk).checkpoints.all()
+
+
+@router.patch(
+    "/{uuid:pk}/checkpoints/{uuid:checkpoint_id}", response={200: CheckpointOut, 404: Errors}
+)
+def pin_checkpoint(
+    request: HttpRequest, pk: UUID, checkpoint_id: UUID, payload: CheckpointIn
+) -> Checkpoint:
+    """Pinned ones are kept; of the others the newest three and the one of the lowest FVU."""
+    checkpoint: Checkpoint = get_object_or_404(_training(pk).checkpoints, pk=checkpoint_id)
+    checkpoint.pinned = payload.pinned
+    checkpoint.save(update_fields=["pinned"])
+    return checkpoint
 
 
 def _training(pk: UUID) -> Training:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from trainings.models import Training
@@ -33,6 +34,9 @@ class Follower:
                 self._display.update(self._share(event), _numbers(event))
             case "checkpoint":
                 self._display.say(f"Checkpoint at step {event['step']:,}")
+            case "checkpoint_set_aside":
+                name = Path(event["checkpoint_path"]).name
+                self._display.say(f"Warning: {name} was not used: {event['reason']}")
             case "resampled":
                 self._display.say(f"Step {event['step']:,}: {event['count']:,} latents resampled")
             case "warning":

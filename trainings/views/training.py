@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings import nudge
-from trainings.models import Training, TrainingMetric
+from trainings.models import Checkpoint, Training, TrainingMetric
 from workers.engine.config import FieldSpec, sections
 from workers.engine.config.fields import show as show_number
 
@@ -36,6 +36,7 @@ SERIES = (
 MAX_POINTS = 1000
 LOG_TAIL_BYTES = 32_768
 TABLE_ROWS = 200
+MAX_CHECKPOINTS = 50
 
 
 @require_safe
@@ -43,7 +44,7 @@ def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     card = _card(training_id)
     context = {
         "card": card,
-        "checkpoints": card.training.checkpoints.all()[:50],
+        "checkpoints": _checkpoints(card.training),
         "log": _log_tail(card.training),
         "table": _table(card.training) if "table" in request.GET else None,
     }
@@ -97,11 +98,22 @@ def retry(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Asks from where; a post says it."""
     if request.method != "POST":
         card = _card(training_id)
-        newest = card.training.checkpoints.filter(
-            attempt__gte=card.training.fresh_since_attempt
-        ).first()
+        newest = Checkpoint.objects.of_this_run(card.training).usable().first()
         return dialog(request, "training/_retry.html", {"card": card, "newest": newest})
     return _restart(request, training_id, from_scratch=request.POST.get("from") == "scratch")
+
+
+@require_POST
+def pin(request: HttpRequest, training_id: uuid.UUID, checkpoint_id: uuid.UUID) -> HttpResponse:
+    """Keep a checkpoint for good, or leave it to the rule again."""
+    found = Checkpoint.objects.filter(pk=checkpoint_id, training=training_id)
+    if not found.update(pinned=request.POST.get("pinned") == "true"):
+        messages.info(request, "This checkpoint has been deleted meanwhile.")
+    if not in_page(request):
+        return back(request, reverse("training", args=[training_id]))
+    card = _card(training_id)
+    context = {"card": card, "checkpoints": _checkpoints(card.training)}
+    return render(request, "training/_checkpoints.html", context)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -139,6 +151,10 @@ def _changed(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 
 def _card(training_id: uuid.UUID) -> Card:
     return cards([get_object_or_404(shown(), pk=training_id)])[0]
+
+
+def _checkpoints(run: Training) -> list[Checkpoint]:
+    return list(run.checkpoints.all()[:MAX_CHECKPOINTS])
 
 
 def _specs(card: Card) -> list[tuple[str, list[FieldSpec]]]:

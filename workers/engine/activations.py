@@ -59,7 +59,7 @@ class Reader:
     """Activations of whole contexts: forward passes, BOS and padding dropped."""
 
     def __init__(self, model: LanguageModel, tokens: Tokens, device: torch.device) -> None:
-        self._model, self._tokens, self._device = model, tokens, device
+        self.tokens, self._model, self._device = tokens, model, device
         at_once = _FORWARD_TOKENS.get(device.type, 4096)
         self._contexts_at_once = max(1, at_once // tokens.manifest.context_length)
         self.seconds = 0.0  # all time spent reading so far
@@ -74,7 +74,7 @@ class Reader:
             torch.cuda.synchronize(self._device)  # once a chunk: the time below is then true
         seconds = time.perf_counter() - begun
         self.seconds += seconds
-        usable = self._tokens.usable(contexts)
+        usable = self.tokens.usable(contexts)
         return Activations(x, y, np.repeat(contexts, usable.sum(axis=1)), seconds)
 
     def _passes(self, contexts: Indices, stop: Callable[[], bool]) -> Iterator[Indices]:
@@ -84,8 +84,8 @@ class Reader:
             yield contexts[start : start + self._contexts_at_once]
 
     def _forward(self, contexts: Indices) -> list[Tensor]:
-        ids = torch.from_numpy(self._tokens.ids[contexts].astype(np.int64)).to(self._device)
-        keep = torch.from_numpy(self._tokens.usable(contexts)).to(self._device)
+        ids = torch.from_numpy(self.tokens.ids[contexts].astype(np.int64)).to(self._device)
+        keep = torch.from_numpy(self.tokens.usable(contexts)).to(self._device)
         return [captured[keep] for captured in self._model.capture(ids)]
 
 
@@ -106,6 +106,8 @@ class Stream:
 
     def next(self) -> Activations:
         """The next batch. On `StopRequested` the position is still that of the last batch."""
+        if self._stop():
+            raise StopRequested
         chunk, offset = self.position.chunk, self.position.offset
         parts, missing = [], self._batch_size
         while missing:

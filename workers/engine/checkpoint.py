@@ -3,6 +3,8 @@
 step-000500/tensors.safetensors   weights, optimizer moments, counters
 step-000500/state.json            numbers: step, data position, normalization, config's hash
 step-000500/manifest.json         size and SHA-256 of the other two, written last
+
+A folder whose name ends in `.tmp` was never finished; one that ends in `.harmed` did not verify.
 """
 
 from __future__ import annotations
@@ -10,22 +12,31 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from . import crash
+
 FORMAT = 1
+_UNFINISHED, _HARMED = ".tmp", ".harmed"
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 
 
 class CheckpointError(Exception):
     """A checkpoint cannot be used; the message says why."""
+
+
+class HarmedCheckpoint(CheckpointError):
+    """Its files are not what was written: torn, truncated, changed or missing."""
 
 
 @dataclass(frozen=True)
@@ -39,43 +50,84 @@ class Saved:
 
 
 def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, Any]) -> Saved:
-    """Write `folder/step-NNNNNN`; it appears whole, on the disk, or not at all."""
+    """Write `folder/step-NNNNNN` and read it back; it appears whole, on the disk, or not at all.
+
+    Raises `OSError` where it cannot be written, `CheckpointError` where the disk gives back
+    something else than was written. Either way nothing of it stays behind.
+    """
     begun = time.perf_counter()
     final = folder / f"step-{step:06d}"
-    temporary = final.with_name(final.name + ".tmp")
+    temporary = final.with_name(final.name + _UNFINISHED)
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write_tensors(temporary / _TENSORS, tensors)
-    write_json(temporary / _STATE, {"format": FORMAT, **state})
-    files = {name: _described(temporary / name) for name in (_TENSORS, _STATE)}
-    write_json(temporary / _MANIFEST, {"files": files})
-    replace(temporary, final)
+    try:
+        temporary.mkdir(parents=True)
+        crash.point("checkpoint.begun")
+        write_tensors(temporary / _TENSORS, tensors)
+        crash.point("checkpoint.tensors")
+        write_json(temporary / _STATE, {"format": FORMAT, **state})
+        crash.point("checkpoint.state")
+        files = {name: _described(temporary / name) for name in (_TENSORS, _STATE)}
+        write_json(temporary / _MANIFEST, {"files": files})
+        crash.point("checkpoint.manifest")
+        _compare(temporary, tensors)
+        replace(temporary, final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    crash.point("checkpoint.renamed")
     digest = _sha256(final / _MANIFEST)
     size = sum(file.stat().st_size for file in final.iterdir())
     return Saved(final, size, digest, time.perf_counter() - begun)
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and state of a checkpoint that verifies. Raises `CheckpointError` otherwise."""
+    """Tensors and state of a checkpoint that verifies.
+
+    Raises `HarmedCheckpoint` where it does not, `CheckpointError` where its format is another.
+    """
     try:
         manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
         for name in (_TENSORS, _STATE):
             if _described(path / name) != manifest["files"][name]:
-                raise CheckpointError(f"{name} is not what the manifest says")
+                raise HarmedCheckpoint(f"{name} is not what the manifest says")
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         tensors = load_file(path / _TENSORS)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{Path(error.filename or path).name} is missing") from error
+        raise HarmedCheckpoint(f"{Path(error.filename or path).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise CheckpointError(f"it cannot be read ({error})") from error
+        raise HarmedCheckpoint(f"it cannot be read ({error})") from error
     if state.get("format") != FORMAT:
         raise CheckpointError(f"its format is {state.get('format')}, not {FORMAT}")
     return tensors, state
 
 
+def set_aside(path: Path) -> Path | None:
+    """Rename a harmed checkpoint, so that nothing takes it for one; None where it is gone."""
+    if not path.exists():
+        return None
+    names = (f"{path.name}{_HARMED}{'' if n == 1 else f'-{n}'}" for n in range(1, 1000))
+    free = next(place for name in names if not (place := path.with_name(name)).exists())
+    return path.rename(free)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Free what a killed process left of a checkpoint it was writing."""
+    for left in folder.glob(f"step-*{_UNFINISHED}"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Safetensors on the disk. The library leaves mode 0600, which a web process cannot read."""
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, path)
+    """Safetensors on the disk. The library leaves mode 0600, which a web process cannot read.
+
+    Raises `OSError` for what the disk refuses; the library has an error of its own for that.
+    """
+    try:
+        save_file({n: value.detach().cpu().contiguous() for n, value in tensors.items()}, path)
+    except SafetensorError as error:
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1])), str(path)) from error
     path.chmod(0o644)
     _sync(path)
 
@@ -93,6 +145,18 @@ def replace(temporary: Path, final: Path) -> None:
         shutil.rmtree(final)
     temporary.rename(final)
     _sync(final.parent)
+
+
+def _compare(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Raise `CheckpointError` unless the files verify and hold these very bytes."""
+    found, _ = load(folder)
+    for name, value in tensors.items():
+        if not torch.equal(_bytes(found[name]), _bytes(value.detach().cpu())):
+            raise CheckpointError(f"{name} came back from the disk changed")
+
+
+def _bytes(value: Tensor) -> Tensor:
+    return value.contiguous().reshape(-1).view(torch.uint8)
 
 
 def _sync(path: Path) -> None:

@@ -73,13 +73,29 @@ class Progress(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
-    """A checkpoint lies on disk; `sha256` is that of its manifest."""
+    """A checkpoint of `step` lies on disk and verifies; `sha256` is that of its manifest.
+
+    `seconds` went into writing it beside the training, `stalled_seconds` the training waited.
+    `fvu` is that of the last logged point.
+    """
 
     name: ClassVar[str] = "checkpoint"
     checkpoint_path: str
     bytes: int
     sha256: str
     seconds: float
+    stalled_seconds: float
+    fvu: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckpointSetAside(Event):
+    """A checkpoint did not verify; it was renamed to `moved_to`, or its folder is gone."""
+
+    name: ClassVar[str] = "checkpoint_set_aside"
+    checkpoint_path: str
+    moved_to: str | None
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from . import crash
 from .activations import Activations
 from .checkpoint import replace, write_json, write_tensors
 from .config import Architecture, Plan, RunSpec
@@ -68,7 +69,9 @@ def export(
     config = _config(sae, normalizer, plan, why_plain)
     write_json(temporary / _CONFIG, config | {"metadata": _metadata(plan, spec) | metadata})
     difference = _compare(temporary, sae, normalizer, evaluation.sample)
+    crash.point("export.written")
     replace(temporary, out)
+    crash.point("export.renamed")
     name = "safetensors" if why_plain else "saelens"
     return Exported(out, name, difference, why_plain)
 

@@ -12,6 +12,7 @@ from typing import TextIO
 import torch
 from pydantic import ValidationError
 
+from .checkpoint import CheckpointError
 from .config import ConfigError, RunSpec
 from .events import Event, Failed
 from .export import ExportError
@@ -22,6 +23,8 @@ from .train import TrainingError, train
 log = logging.getLogger(__name__)
 
 _SENTENCES = (ConfigError, ModelError, TokenizeError, TrainingError, ExportError)
+# No space on the device, over one's quota, over the largest file allowed.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(run_dir: Path, out: TextIO, stop: threading.Event, pause: threading.Event) -> int:
@@ -51,10 +54,12 @@ def sentence(error: Exception) -> str:
             "The device ran out of memory. Choose a smaller batch size, latent dimension or "
             "buffer, or a larger device."
         )
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+    if isinstance(error, OSError) and error.errno in _FULL:
         return "The disk is full; free some space and resume the training."
     if isinstance(error, OSError):
         return f"A file could not be read or written: {error}."
+    if isinstance(error, CheckpointError):
+        return f"A checkpoint could not be written: {error}; the disk may be failing."
     if isinstance(error, ValidationError):
         return f"run.json does not describe a training: {error.errors()[0]['msg']}."
     return f"An unexpected error ended the run ({type(error).__name__}: {error}); see the log."

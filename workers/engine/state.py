@@ -42,6 +42,7 @@ class State:
     step: int = 0
     position: Position = field(default_factory=Position)
     last_loss: float | None = None
+    last_fvu: float | None = None
 
     @classmethod
     def fresh(cls, plan: Plan, device: torch.device) -> State:
@@ -78,6 +79,7 @@ class State:
             "scale_in": self.normalizer.scale_in,
             "scale_out": self.normalizer.scale_out,
             "last_loss": self.last_loss,
+            "last_fvu": self.last_fvu,
         }
         for name, part in self._parts().items():
             part_tensors, numbers[name] = part.state()
@@ -96,7 +98,8 @@ class State:
         scales = numbers["scale_in"], numbers["scale_out"]
         self.normalizer = Normalizer(method, shared, *scales)
         self.position = Position(**numbers["position"])
-        self.step, self.last_loss = numbers["step"], numbers["last_loss"]
+        self.step = numbers["step"]
+        self.last_loss, self.last_fvu = numbers["last_loss"], numbers["last_fvu"]
 
     def _parts(self) -> dict[str, _Part]:
         return {

@@ -9,7 +9,7 @@ from pathlib import Path
 from . import checkpoint, events
 from .activations import Reader, StopRequested, Stream, chunk_contexts
 from .advance import advance
-from .checkpoint import CheckpointError
+from .checkpoint import CheckpointError, HarmedCheckpoint
 from .clock import Clock
 from .config import ModelFacts, Plan, RunSpec, warnings
 from .config import plan as settled_plan
@@ -19,6 +19,7 @@ from .export import export
 from .language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
 from .model import inspect
 from .order import Order, Split
+from .saver import Saver
 from .schedule import learning_rate
 from .state import State
 from .tokens import TokenizeError, Tokens, tokenizer_digest
@@ -89,17 +90,40 @@ def train(
         dead_window_tokens=plan.dead_window_tokens,
     )
     yield events.Phase(step=state.step, phase="training")
-    clock = Clock(reader)
-    divergence = Divergence()
-    stopped = False
-    while state.step < h.num_steps:
+    with Saver(run_dir / "checkpoints") as saver:
         try:
-            if stop() or pause():
-                raise StopRequested
+            identity = _identity(spec, tokens)
+            stopped = yield from _steps(state, plan, stream, Clock(reader), saver, identity)
+            if stopped and pause():
+                yield from saver.wait()
+                yield events.Paused(step=state.step)
+                return
+            ended = yield from _result(state, plan, spec, reader, split, run_dir / "sae", stopped)
+        except Exception:
+            # What was saved is told before what went wrong.
+            yield from saver.wait()
+            raise
+        yield from saver.wait()
+    yield ended
+
+
+def _steps(
+    state: State,
+    plan: Plan,
+    stream: Stream,
+    clock: Clock,
+    saver: Saver,
+    identity: dict[str, str],
+) -> Generator[events.Event, None, bool]:
+    """Train to the last step or until stopped, then save the state; whether it was stopped."""
+    h, divergence = plan.hyperparameters, Divergence()
+    while state.step < h.num_steps:
+        yield from saver.done()
+        try:
             batch = stream.next()
         except StopRequested:
-            stopped = True
-            break
+            yield from _save(state, saver, identity)
+            return True
         resampled = advance(state, plan, batch)
         if divergence.found(state.window.loss_sum):
             raise _diverged(state.step)
@@ -111,34 +135,39 @@ def train(
             yield _progress(state, plan, clock)
             _check_finite(state)
         if state.step % h.checkpoint_interval == 0 or state.step == h.num_steps:
-            yield _save(state, _identity(spec, tokens), run_dir)
+            yield from _save(state, saver, identity)
             clock.restart()
+    return False
 
-    # What there is, saved and looked at on tokens it has never seen.
-    if stopped:
-        yield _save(state, _identity(spec, tokens), run_dir)
-        if pause():
-            yield events.Paused(step=state.step)
-            return
+
+def _result(
+    state: State,
+    plan: Plan,
+    spec: RunSpec,
+    reader: Reader,
+    split: Split,
+    out: Path,
+    stopped: bool,
+) -> Generator[events.Event, None, events.Ended]:
+    """Look at what there is on tokens it has never seen, and export it; the last event."""
     yield events.Phase(step=state.step, phase="evaluating")
     most = _STOPPED_EVALUATION_TOKENS if stopped else None
     evaluation = evaluate(state.sae, state.normalizer, reader, split.held_out, most)
     yield events.Phase(step=state.step, phase="exporting")
+    manifest = reader.tokens.manifest
     metadata = {
-        "context_size": tokens.manifest.context_length,
-        "prepend_bos": tokens.manifest.bos,
+        "context_size": manifest.context_length,
+        "prepend_bos": manifest.bos,
         "l0": evaluation.metrics["l0"],
         "steps": state.step,
         "evaluation": evaluation.metrics,
     }
-    exported = export(
-        state.sae, state.normalizer, plan, spec, run_dir / "sae", metadata, evaluation
-    )
+    exported = export(state.sae, state.normalizer, plan, spec, out, metadata, evaluation)
     if exported.why_plain:
         message = f"{exported.why_plain}: the SAE is saved as plain safetensors, see its cfg.json."
         yield events.Warned(step=state.step, code="export", message=message)
     ended = events.Stopped if stopped else events.Completed
-    yield ended(
+    return ended(
         step=state.step,
         sae_path=str(exported.path),
         final_loss=state.final_loss(),
@@ -171,12 +200,23 @@ def _identity(spec: RunSpec, tokens: Tokens) -> dict[str, str]:
 def _resume(
     state: State, spec: RunSpec, tokens: Tokens
 ) -> Generator[events.Event, None, int | None]:
-    """Restore the first checkpoint that verifies; return its step, or None."""
+    """Restore the first checkpoint that verifies, setting harmed ones aside; its step, or None."""
+    for folder in {path.parent for path in spec.resume_from}:
+        checkpoint.remove_unfinished(folder)
     for path in spec.resume_from:
         try:
             tensors, numbers = checkpoint.load(path)
             if numbers["identity"] != _identity(spec, tokens):
                 raise CheckpointError("it belongs to another configuration or other tokens")
+        except HarmedCheckpoint as error:
+            moved_to = checkpoint.set_aside(path)
+            yield events.CheckpointSetAside(
+                step=0,
+                checkpoint_path=str(path),
+                moved_to=str(moved_to) if moved_to else None,
+                reason=f"{error}",
+            )
+            continue
         except CheckpointError as error:
             message = f"The checkpoint {path.name} was skipped: {error}."
             yield events.Warned(step=0, code="checkpoint_skipped", message=message)
@@ -186,18 +226,12 @@ def _resume(
     return None
 
 
-def _save(state: State, identity: dict[str, str], run_dir: Path) -> events.CheckpointSaved:
+def _save(
+    state: State, saver: Saver, identity: dict[str, str]
+) -> Generator[events.Event, None, None]:
     _check_finite(state)
     tensors, numbers = state.snapshot()
-    numbers["identity"] = identity
-    saved = checkpoint.save(run_dir / "checkpoints", state.step, tensors, numbers)
-    return events.CheckpointSaved(
-        step=state.step,
-        checkpoint_path=str(saved.path),
-        bytes=saved.bytes,
-        sha256=saved.sha256,
-        seconds=saved.seconds,
-    )
+    yield from saver.begin(state.step, tensors, numbers | {"identity": identity}, state.last_fvu)
 
 
 def _check_finite(state: State) -> None:
@@ -220,6 +254,7 @@ def _progress(state: State, plan: Plan, clock: Clock) -> events.Progress:
     metrics, h = state.window.read(), plan.hyperparameters
     state.window.clear()
     state.last_loss = metrics["loss"]
+    state.last_fvu = metrics["fvu"] if math.isfinite(metrics["fvu"]) else None
     return events.Progress(
         step=state.step,
         loss=metrics["loss"],

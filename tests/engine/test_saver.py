@@ -1,0 +1,64 @@
+"""Writing a checkpoint holds up training no longer than a copy takes, and loses nothing."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from workers.engine import checkpoint
+from workers.engine.checkpoint import Saved
+from workers.engine.saver import Saver
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """A disk that writes nothing until it is set."""
+    ready, save = threading.Event(), checkpoint.save
+
+    def wait(*args: object) -> Saved:
+        assert ready.wait(60)
+        return save(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(checkpoint, "save", wait)
+    return ready
+
+
+def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, disk: threading.Event) -> None:
+    weights = torch.ones(3)
+    with Saver(tmp_path) as saver:
+        assert list(saver.begin(10, {"w": weights}, {}, 0.5)) == []
+        weights += 1  # the next step
+        assert list(saver.done()) == []
+        disk.set()
+        (told,) = saver.wait()
+    tensors, _ = checkpoint.load(Path(told.checkpoint_path))
+    assert (told.step, told.fvu) == (10, 0.5)
+    assert torch.equal(tensors["w"], torch.ones(3))  # as it was at step 10
+
+
+def test_one_that_is_due_early_waits_for_the_one_before(
+    tmp_path: Path, disk: threading.Event
+) -> None:
+    with Saver(tmp_path) as saver:
+        list(saver.begin(10, {"w": torch.ones(1)}, {}, None))
+        threading.Timer(0.05, disk.set).start()
+        (first,) = saver.begin(20, {"w": torch.ones(1)}, {}, None)
+        (second,) = saver.wait()
+    assert (first.step, second.step) == (10, 20)
+    assert second.stalled_seconds > 0.01
+
+
+def test_what_goes_wrong_in_the_thread_reaches_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object) -> Saved:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint, "save", fail)
+    with Saver(tmp_path) as saver:
+        list(saver.begin(10, {}, {}, None))
+        with pytest.raises(OSError, match="No space left"):
+            list(saver.wait())

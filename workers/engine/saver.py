@@ -1,0 +1,81 @@
+"""Checkpoints written beside the training, so that it hardly waits for the disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from . import checkpoint
+from .checkpoint import Saved
+from .events import CheckpointSaved
+
+
+class Saver:
+    """Copies a state and writes the copy in a thread of its own, one at a time.
+
+    At most one copy lies in memory: a checkpoint that is due while the one before is still being
+    written waits for it. What went wrong in the thread is raised in `begin`, `done` or `wait`.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[CheckpointSaved] | None = None
+
+    def __enter__(self) -> Saver:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._thread.shutdown()
+
+    def begin(
+        self, step: int, tensors: dict[str, Tensor], numbers: dict[str, Any], fvu: float | None
+    ) -> Iterator[CheckpointSaved]:
+        """Have this state written; yields the one that had to be waited for."""
+        begun = time.perf_counter()
+        yield from self.wait()
+        # A copy even on the processor: the steps to come write into these tensors.
+        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        stalled = time.perf_counter() - begun
+        self._writing = self._thread.submit(self._write, step, copies, numbers, fvu, stalled)
+
+    def done(self) -> Iterator[CheckpointSaved]:
+        """The checkpoint that has been finished meanwhile, if any."""
+        if self._writing is not None and self._writing.done():
+            yield from self.wait()
+
+    def wait(self) -> Iterator[CheckpointSaved]:
+        """The checkpoint being written, if any, once it is finished."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            yield writing.result()
+
+    def _write(
+        self,
+        step: int,
+        tensors: dict[str, Tensor],
+        numbers: dict[str, Any],
+        fvu: float | None,
+        stalled: float,
+    ) -> CheckpointSaved:
+        saved: Saved = checkpoint.save(self._folder, step, tensors, numbers)
+        return CheckpointSaved(
+            step=step,
+            checkpoint_path=str(saved.path),
+            bytes=saved.bytes,
+            sha256=saved.sha256,
+            seconds=saved.seconds,
+            stalled_seconds=stalled,
+            fvu=fvu,
+        )
