@@ -29,9 +29,13 @@ SESSIONS: dict[str, Any] = {}
 SCREENS = Path(__file__).resolve().parents[2] / "docs" / "screens"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    """One Chromium for all tests; skipped where there is none, unless that is forbidden."""
+    """One Chromium per file; skipped where there is none, unless that is forbidden.
+
+    Not for the whole session: while Playwright runs, this thread has an event loop, in which the
+    synchronous tests of other files could not call Django.
+    """
     found = next((path for name in NAMES if (path := shutil.which(name))), None)
     if found is None:
         reason = f"No browser: none of {', '.join(NAMES)} is installed."

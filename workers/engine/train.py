@@ -94,8 +94,8 @@ def train(
         try:
             identity = _identity(spec, tokens)
             stopped = yield from _steps(state, plan, stream, Clock(reader), saver, identity)
+            yield from saver.wait()
             if stopped and pause():
-                yield from saver.wait()
                 yield events.Paused(step=state.step)
                 return
             ended = yield from _result(state, plan, spec, reader, split, run_dir / "sae", stopped)
@@ -103,7 +103,6 @@ def train(
             # What was saved is told before what went wrong.
             yield from saver.wait()
             raise
-        yield from saver.wait()
     yield ended
 
 
