@@ -1,0 +1,93 @@
+"""Reading activations against the bare truncated model, and what shuffling them costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ..activations import Reader, Stream, chunk_contexts
+from ..language_model import LanguageModel
+from ..order import Indices, Order, Split
+from ..tokens import Tokens
+
+# Tokens of one bare forward pass; the best of these counts.
+_BARE_TOKENS = (1024, 2048, 4096, 8192, 16384)
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Tokens per second of reading and of the best bare pass; seconds a batch is handed over in."""
+
+    tokens_per_second: float
+    bare_tokens_per_second: float
+    bare_pass_tokens: int
+    ratio: float
+    hand_over_seconds: float
+
+
+def measure(
+    model: LanguageModel,
+    tokens: Tokens,
+    device: torch.device,
+    batch_size: int,
+    chunk_tokens: int,
+    rounds: int,
+) -> Extraction:
+    """Chunks are read and bare passes over as many tokens run in turns."""
+    split = Split.of(tokens, batch_size)
+    reader = Reader(model, tokens, device)
+    order = Order(split.training, chunk_contexts(tokens, chunk_tokens), 0)
+    length = tokens.manifest.context_length
+
+    def bare(pass_tokens: int, contexts: Indices) -> float:
+        ids = torch.from_numpy(tokens.ids[contexts].astype(np.int64)).to(device)
+        begun = time.perf_counter()
+        at_once = max(1, pass_tokens // length)
+        for start in range(0, len(ids), at_once):
+            model.capture(ids[start : start + at_once])
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return ids.numel() / (time.perf_counter() - begun)
+
+    ours: list[float] = []
+    theirs: dict[int, list[float]] = {size: [] for size in _BARE_TOKENS}
+    reader.read(order.contexts(0)[:4])
+    for number in range(rounds):
+        contexts = order.contexts(number)
+        begun = time.perf_counter()
+        reader.read(contexts)
+        ours.append(contexts.size * length / (time.perf_counter() - begun))
+        for size, found in theirs.items():
+            found.append(bare(size, contexts))
+    best = max(theirs, key=lambda size: float(np.median(theirs[size])))
+    ratio = float(np.median([a / b for a, b in zip(ours, theirs[best], strict=True)]))
+    return Extraction(
+        tokens_per_second=float(np.median(ours)),
+        bare_tokens_per_second=float(np.median(theirs[best])),
+        bare_pass_tokens=best,
+        ratio=ratio,
+        hand_over_seconds=_hand_over(Stream(reader, order, batch_size, bool), reader),
+    )
+
+
+def _hand_over(stream: Stream, reader: Reader) -> float:
+    """Seconds per batch in which the stream shuffles and gathers, the reading not counted."""
+    count = 8
+    read, begun = reader.seconds, time.perf_counter()
+    for _ in range(count):
+        stream.next()
+    return (time.perf_counter() - begun - (reader.seconds - read)) / count
+
+
+def end_to_end(stream: Stream, step: Callable[..., object], steps: int) -> float:
+    """Tokens per second of reading, shuffling and training together."""
+    begun, seen = time.perf_counter(), 0
+    for _ in range(steps):
+        batch = stream.next()
+        step(batch)
+        seen += len(batch)
+    return seen / (time.perf_counter() - begun)

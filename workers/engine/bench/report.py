@@ -1,0 +1,123 @@
+"""What was measured, as JSON and as a table."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from .extraction import Extraction
+
+
+@dataclass(frozen=True)
+class OurStep:
+    """One of this engine's steps; the ratios are to its floor and to its own dense form."""
+
+    name: str
+    kind: str
+    tokens_per_second: float
+    milliseconds: float
+    best_milliseconds: float
+    l0: float
+    floor_percent: float
+
+
+@dataclass(frozen=True)
+class PeerStep:
+    """A library's step; `ratios` says how many times as fast each of ours of its kind is."""
+
+    library: str
+    version: str
+    kind: str
+    dtype: str
+    tokens_per_second: float
+    milliseconds: float
+    ratios: dict[str, float]
+
+
+@dataclass
+class Report:
+    """Everything of one run of the bench."""
+
+    date: str
+    machine: dict[str, Any]
+    shape: dict[str, int]
+    activations: str
+    rounds: int
+    floor_milliseconds: float = 0.0
+    steps: list[OurStep] = field(default_factory=list)
+    sparse_over_dense: float | None = None
+    peers: list[PeerStep] = field(default_factory=list)
+    peers_missing: list[str] = field(default_factory=list)
+    extraction: Extraction | None = None
+    hand_over_percent: float | None = None
+    end_to_end_tokens_per_second: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def table(report: Report) -> str:
+    """For reading in a terminal."""
+    shape = ", ".join(f"{name} {value:,}" for name, value in report.shape.items())
+    machine = ", ".join(f"{value}" for value in report.machine.values() if value)
+    lines = [f"{report.date}  {machine}", f"{report.activations}; {shape}", ""]
+    lines += _grid(
+        ("step", "tokens/s", "ms", "best ms", "L0", "% of floor"),
+        [
+            (
+                step.name,
+                f"{step.tokens_per_second:,.0f}",
+                f"{step.milliseconds:.0f}",
+                f"{step.best_milliseconds:.0f}",
+                f"{step.l0:.1f}",
+                f"{step.floor_percent:.0f}",
+            )
+            for step in report.steps
+        ],
+    )
+    lines.append(f"floor (encoder product and Adam): {report.floor_milliseconds:.0f} ms")
+    if report.sparse_over_dense:
+        lines.append(f"sparse against dense: {report.sparse_over_dense:.2f} times as fast")
+    if report.peers:
+        lines.append("")
+        lines += _grid(
+            ("library", "step", "dtype", "tokens/s", "we are faster by"),
+            [
+                (
+                    f"{peer.library} {peer.version}",
+                    peer.kind,
+                    peer.dtype,
+                    f"{peer.tokens_per_second:,.0f}",
+                    "; ".join(f"{ratio:.2f} ({name})" for name, ratio in peer.ratios.items()),
+                )
+                for peer in report.peers
+            ],
+        )
+    if report.peers_missing:
+        lines.append(f"not installed: {', '.join(report.peers_missing)}")
+    found = report.extraction
+    if found:
+        lines += [
+            "",
+            f"extraction: {found.tokens_per_second:,.0f} tokens/s, {found.ratio:.2f} of the bare "
+            f"model's {found.bare_tokens_per_second:,.0f} (passes of {found.bare_pass_tokens:,})",
+            f"hand-over to the SAE: {1000 * found.hand_over_seconds:.1f} ms a batch, "
+            f"{report.hand_over_percent:.1f} % of extraction and step",
+            f"end to end: {report.end_to_end_tokens_per_second:,.0f} tokens/s",
+        ]
+    return "\n".join(lines)
+
+
+def _grid(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 1 or not _is_number(cell) else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in (head, *rows)
+    ]
+
+
+def _is_number(cell: str) -> bool:
+    return cell.replace(",", "").replace(".", "").isdigit()
