@@ -87,9 +87,11 @@ def test_a_family_without_such_a_part_is_refused_with_a_sentence(model_folder: P
         LanguageModel(transformer, (Site(1, "mlp_out"),))
 
 
-def test_bfloat16_is_chosen_only_where_the_processor_has_it(
+def test_bfloat16_is_chosen_only_where_the_processor_gains_by_it(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    gains = True
+    monkeypatch.setattr("workers.engine.language_model._gains_by_bfloat16", lambda: gains)
     cpuinfo = tmp_path / "cpuinfo"
     monkeypatch.setattr("workers.engine.language_model._CPUINFO", cpuinfo)
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512f\n")
@@ -97,3 +99,5 @@ def test_bfloat16_is_chosen_only_where_the_processor_has_it(
     cpuinfo.write_text("processor\t: 0\nflags\t\t: fpu avx2 avx512_bf16\n")
     assert settled_dtype("auto", CPU) == torch.bfloat16
     assert settled_dtype("float32", CPU) == torch.float32
+    gains = False
+    assert settled_dtype("auto", CPU) == torch.float32

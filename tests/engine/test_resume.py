@@ -111,3 +111,20 @@ def test_a_run_resumed_at_its_end_only_evaluates_and_exports(
     assert not [e for e in again if isinstance(e, events.Progress)]
     assert ended.evaluation == first.evaluation
     assert ended.final_loss == first.final_loss
+
+
+def test_a_resumed_run_multiplies_in_the_checkpoints_number_format(
+    make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def settle(dtype: torch.dtype) -> None:
+        monkeypatch.setattr("workers.engine.train.settled_dtype", lambda *_: dtype)
+
+    h = {"num_steps": 20, "checkpoint_interval": 10}
+    settle(torch.bfloat16)
+    whole = list(train(make_spec("standard", **h), tmp_path / "whole"))
+    settle(torch.float32)
+    middle = tmp_path / "whole" / "checkpoints" / "step-000010"
+    again = list(train(make_spec("standard", (middle,), **h), tmp_path / "again"))
+    (started,) = [e for e in again if isinstance(e, events.Started)]
+    assert started.dtype == "bfloat16"
+    assert metrics(again) == metrics(whole)[-len(metrics(again)) :]

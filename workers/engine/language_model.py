@@ -5,7 +5,9 @@ Shapes: N contexts, T positions, D width.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,8 @@ class Site:
 
 # Flags of processors that multiply bfloat16: x86 vectors, x86 tiles, ARM.
 _PROCESSOR_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+# bfloat16 costs precision, so it has to be faster by this factor.
+_WORTH_IT = 1.2
 _CPUINFO = Path("/proc/cpuinfo")
 
 
@@ -127,7 +131,11 @@ def settled_device(choice: str) -> torch.device:
 
 
 def settled_dtype(choice: Dtype, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16 only where the hardware multiplies it: emulated it is slower."""
+    """`auto` is bfloat16 only where the hardware multiplies it faster than float32.
+
+    On a processor that is measured, once in a process: some have the instruction and gain nothing
+    by it. A run keeps the answer in its checkpoints.
+    """
     if choice != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[choice]
     return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
@@ -136,7 +144,24 @@ def settled_dtype(choice: Dtype, device: torch.device) -> torch.dtype:
 def _multiplies_bfloat16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return bool(_PROCESSOR_FLAGS & _flags()) if device.type == "cpu" else False
+    return device.type == "cpu" and bool(_PROCESSOR_FLAGS & _flags()) and _gains_by_bfloat16()
+
+
+@cache
+def _gains_by_bfloat16() -> bool:
+    """Whether a product of a usual size is clearly faster in bfloat16 here; under a second."""
+    m, k, n = 1024, 512, 4096
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        a, b = torch.ones(m, k, dtype=dtype), torch.ones(n, k, dtype=dtype)
+        seconds[dtype] = min(_seconds(a, b) for _ in range(5))
+    return seconds[torch.bfloat16] * _WORTH_IT < seconds[torch.float32]
+
+
+def _seconds(a: Tensor, b: Tensor) -> float:
+    begun = time.perf_counter()
+    a @ b.T
+    return time.perf_counter() - begun
 
 
 def _flags() -> set[str]:

@@ -60,6 +60,13 @@ class Penalty:
         """The weight for people; null where there is no penalty. Waits for the device."""
         return float(self.coefficient(step)) if self._active else None
 
+    def limit(self) -> str | None:
+        """Which end of its range the controller has driven the weight to; waits for the device."""
+        if self._target is None:
+            return None
+        weight = float(self._weight)
+        return {_SMALLEST: "lower", _LARGEST: "upper"}.get(weight)
+
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         return {"weight": self._weight, "recent": self._recent}, {"seen": self._seen}
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from .activations import Activations
 from .config import Plan
 from .dead import DeadLatents
-from .language_model import settled_dtype
+from .diagnosis import Diagnosis
 from .metrics import Window
 from .normalize import Normalizer
 from .optimizer import Optimizer
@@ -39,16 +39,17 @@ class State:
     dead: DeadLatents
     window: Window
     normalizer: Normalizer
+    diagnosis: Diagnosis
     step: int = 0
     position: Position = field(default_factory=Position)
     last_loss: float | None = None
     last_fvu: float | None = None
 
     @classmethod
-    def fresh(cls, plan: Plan, device: torch.device) -> State:
-        """All but the estimates on data; see `settle`."""
+    def fresh(cls, plan: Plan, device: torch.device, products: torch.dtype | None = None) -> State:
+        """All but the estimates on data; see `settle`. A step multiplies in `products`."""
         h = plan.hyperparameters
-        sae = build(plan, device, settled_dtype(h.dtype, device))
+        sae = build(plan, device, products)
         return cls(
             sae=sae,
             optimizer=Optimizer(sae.weights, h),
@@ -56,6 +57,7 @@ class State:
             dead=DeadLatents(plan.d_sae, plan.dead_window_tokens, h.dead_neuron_threshold, device),
             window=Window(plan.d_out, sae.has_skip, device),
             normalizer=Normalizer(h.normalize_activations, sae.has_skip),
+            diagnosis=Diagnosis(plan, sae.weights.get("threshold")),
         )
 
     def settle(self, first: Activations) -> None:
@@ -107,4 +109,5 @@ class State:
             "penalty": self.penalty,
             "dead": self.dead,
             "window": self.window,
+            "diagnosis": self.diagnosis,
         }

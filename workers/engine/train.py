@@ -5,6 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 from . import checkpoint, events
 from .activations import Reader, StopRequested, Stream, chunk_contexts
@@ -26,6 +30,7 @@ from .tokens import TokenizeError, Tokens, tokenizer_digest
 
 # A stopped run is evaluated on fewer tokens: whoever stops it is waiting.
 _STOPPED_EVALUATION_TOKENS = 8192
+_DTYPES = {dtype_name(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}
 
 
 class TrainingError(Exception):
@@ -54,18 +59,22 @@ def train(
     tokens = _open_tokens(spec)
     split = Split.of(tokens, h.held_out_tokens)
     device = settled_device(spec.device)
-    dtype = settled_dtype(h.dtype, device)
     for problem in warnings(spec.config, facts, split.n_usable):
         yield events.Warned(step=0, code=problem.field, message=problem.message)
 
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
+    loaded = yield from _newest(spec, tokens)
+    dtype = _DTYPES[loaded[1]["dtype"]] if loaded else settled_dtype(h.dtype, device)
     model = LanguageModel.load(spec.model_path, _sites(plan), device, dtype)
     reader = Reader(model, tokens, device)
     order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
     stream = Stream(reader, order, h.batch_size, lambda: stop() or pause())
-    state = State.fresh(plan, device)
-    resumed_from = yield from _resume(state, spec, tokens)
-    stream.position = state.position
+    state = State.fresh(plan, device, dtype)
+    if loaded:
+        state.restore(*loaded)
+        stream.position = state.position
+    resumed_from = state.step if loaded else None
+    del loaded
     try:
         if resumed_from is None:
             yield events.Phase(step=0, phase="normalizing")
@@ -92,8 +101,10 @@ def train(
     yield events.Phase(step=state.step, phase="training")
     with Saver(run_dir / "checkpoints") as saver:
         try:
-            identity = _identity(spec, tokens)
-            stopped = yield from _steps(state, plan, stream, Clock(reader), saver, identity)
+            label = {"identity": _identity(spec, tokens), "dtype": dtype_name(dtype)}
+            stopped = yield from _steps(
+                state, plan, stream, Clock(reader), saver, label, split.n_usable
+            )
             yield from saver.wait()
             if stopped and pause():
                 yield events.Paused(step=state.step)
@@ -112,7 +123,8 @@ def _steps(
     stream: Stream,
     clock: Clock,
     saver: Saver,
-    identity: dict[str, str],
+    label: dict[str, Any],
+    n_usable: int,
 ) -> Generator[events.Event, None, bool]:
     """Train to the last step or until stopped, then save the state; whether it was stopped."""
     h, divergence = plan.hyperparameters, Divergence()
@@ -121,7 +133,7 @@ def _steps(
         try:
             batch = stream.next()
         except StopRequested:
-            yield from _save(state, saver, identity)
+            yield from _save(state, saver, label)
             return True
         resampled = advance(state, plan, batch)
         if divergence.found(state.window.loss_sum):
@@ -131,10 +143,12 @@ def _steps(
         if resampled:
             yield events.Resampled(step=state.step, count=resampled)
         if state.step % h.log_interval == 0 or state.step == h.num_steps:
-            yield _progress(state, plan, clock)
+            point = _progress(state, plan, clock)
+            yield point
             _check_finite(state)
+            yield from state.diagnosis.look(point, state.sae.weights, state.penalty, n_usable)
         if state.step % h.checkpoint_interval == 0 or state.step == h.num_steps:
-            yield from _save(state, saver, identity)
+            yield from _save(state, saver, label)
             clock.restart()
     return False
 
@@ -196,10 +210,10 @@ def _identity(spec: RunSpec, tokens: Tokens) -> dict[str, str]:
     return {"config": spec.config.digest(), "tokens": tokens.digest}
 
 
-def _resume(
-    state: State, spec: RunSpec, tokens: Tokens
-) -> Generator[events.Event, None, int | None]:
-    """Restore the first checkpoint that verifies, setting harmed ones aside; its step, or None."""
+def _newest(
+    spec: RunSpec, tokens: Tokens
+) -> Generator[events.Event, None, tuple[dict[str, Tensor], dict[str, Any]] | None]:
+    """The first checkpoint that verifies, or None; harmed ones are set aside."""
     for folder in {path.parent for path in spec.resume_from}:
         checkpoint.remove_unfinished(folder)
     for path in spec.resume_from:
@@ -220,17 +234,14 @@ def _resume(
             message = f"The checkpoint {path.name} was skipped: {error}."
             yield events.Warned(step=0, code="checkpoint_skipped", message=message)
             continue
-        state.restore(tensors, numbers)
-        return state.step
+        return tensors, numbers
     return None
 
 
-def _save(
-    state: State, saver: Saver, identity: dict[str, str]
-) -> Generator[events.Event, None, None]:
+def _save(state: State, saver: Saver, label: dict[str, Any]) -> Generator[events.Event, None, None]:
     _check_finite(state)
     tensors, numbers = state.snapshot()
-    yield from saver.begin(state.step, tensors, numbers | {"identity": identity}, state.last_fvu)
+    yield from saver.begin(state.step, tensors, numbers | label, state.last_fvu)
 
 
 def _check_finite(state: State) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -45,21 +47,23 @@ class Command(BaseCommand):
             if options[name] >= options["latent_dim"]:
                 raise CommandError(f"--{name} must be less than --latent-dim.", returncode=2)
         model_path, tokens_path = self._places(options)
-        report = engine.bench(
-            engine.Options(
-                model_path=model_path,
-                tokens_path=tokens_path,
-                layer=options["layer"],
-                batch_size=options["batch_size"],
-                d_sae=options["latent_dim"],
-                k=options["k"],
-                l0=options["l0"],
-                rounds=options["rounds"],
-                with_peers=options["peers"],
-                device=options["device"],
-            ),
-            lambda part: self.stderr.write(f"measuring: {part}"),
-        )
+        # Libraries print when they are imported; stdout is for the report alone.
+        with redirect_stdout(sys.stderr):
+            report = engine.bench(
+                engine.Options(
+                    model_path=model_path,
+                    tokens_path=tokens_path,
+                    layer=options["layer"],
+                    batch_size=options["batch_size"],
+                    d_sae=options["latent_dim"],
+                    k=options["k"],
+                    l0=options["l0"],
+                    rounds=options["rounds"],
+                    with_peers=options["peers"],
+                    device=options["device"],
+                ),
+                lambda part: self.stderr.write(f"measuring: {part}"),
+            )
         text = json.dumps(report.to_dict(), indent=1) if options["json"] else engine.table(report)
         self.stdout.write(text)
 

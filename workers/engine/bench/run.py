@@ -144,7 +144,7 @@ def _write_extraction(
 ) -> None:
     batch_size = options.batch_size
     found = extraction.measure(
-        source.model, source.tokens, source.device, batch_size, 4 * batch_size, 3
+        source.model, source.tokens, source.device, batch_size, 2 * batch_size, 3
     )
     name = f"standard, top {options.k}"
     per_batch = batch_size / found.tokens_per_second + times[name].median

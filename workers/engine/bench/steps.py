@@ -88,7 +88,7 @@ class Runner:
             hyperparameters=Hyperparameters.below_ranges(**h),
         )
         self.plan = Plan.of(config, ModelFacts(d_model=first.shape[1], n_layers=2))
-        self.state = State.fresh(self.plan, device)
+        self.state = State.fresh(self.plan, device, settled_dtype("auto", device))
         if case.always_dense:
             self.state.sae.activation = _DenseRelu()
         batch = self._batch(first)
