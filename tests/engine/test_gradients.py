@@ -10,6 +10,7 @@ from torch import Tensor
 
 from workers.engine.sae import JumpRelu, Sae, Skip, Standard, Transcoder, Weights, dense
 from workers.engine.sae.activation import Activation
+from workers.engine.sae.dense import Products
 from workers.engine.sae.jump import Jump
 from workers.engine.sae.relu import Relu
 from workers.engine.sae.topk import TopK
@@ -73,7 +74,8 @@ def cases() -> list[tuple[type[Sae], Activation, Loss]]:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Both ways to the same gradients, whatever the number of active latents."""
     most = 1.0 if request.param == "sparse" else -1.0
-    monkeypatch.setattr(dense, "worth_sparse", lambda *_: most)
+    monkeypatch.setattr(Products, "worth_sparse", lambda *_: most)
+    monkeypatch.setattr(dense, "_BLOCK_BYTES", 2000)  # several blocks, the last one shorter
     return str(request.param)
 
 

@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from workers.engine.sae import Standard, Weights, dense
+from workers.engine.sae import Standard, Weights
 from workers.engine.sae.activation import Activation
+from workers.engine.sae.dense import Products
 from workers.engine.sae.jump import Jump
 from workers.engine.sae.relu import Relu
 from workers.engine.sae.topk import TopK
@@ -69,7 +70,7 @@ def test_a_sparse_step_takes_less_time_than_a_dense_one(
     w, x = make(B=2048, D=256, F=2048, share=0.01)
     seconds: dict[float, list[float]] = {1.0: [], -1.0: []}
     for most in [*seconds] * 6:
-        monkeypatch.setattr(dense, "worth_sparse", lambda *_, most=most: most)
+        monkeypatch.setattr(Products, "worth_sparse", lambda *_, most=most: most)
         begun = time.perf_counter()
         Standard(w, activation).step(x, x, COEFFICIENT, None)
         seconds[most].append(time.perf_counter() - begun)

@@ -13,6 +13,7 @@ from ..advance import advance
 from ..config import Architecture, Hyperparameters, ModelFacts, Plan, TrainingConfig
 from ..language_model import settled_dtype
 from ..sae import Step, Weights, dense
+from ..sae.dense import Products
 from ..sae.relu import Relu, dense_step
 from ..state import State
 
@@ -60,9 +61,9 @@ class _DenseRelu(Relu):
         t_BO: Tensor,
         coefficient: Tensor,
         dead: Tensor | None,
-        products: torch.dtype | None,
+        products: Products,
     ) -> Step:
-        pre_BF = dense.pre_activations(w, x_BD, products)
+        pre_BF = products.pre_activations(w, x_BD)
         return dense_step(w, x_BD, t_BO, pre_BF, coefficient)
 
 
@@ -126,7 +127,7 @@ class Floor:
 
     def __init__(self, first: Tensor, d_sae: int, device: torch.device) -> None:
         d = first.shape[1]
-        self._products = settled_dtype("auto", device)
+        self._products = Products(settled_dtype("auto", device))
         self._weights = {
             "W_enc": torch.randn(d_sae, d, device=device),
             "b_enc": torch.zeros(d_sae, device=device),
@@ -138,5 +139,5 @@ class Floor:
         self._adam = torch.optim.Adam(parameters, lr=_LEARNING_RATE, fused=True)
 
     def __call__(self, x_BD: Tensor) -> None:
-        dense.pre_activations(self._weights, x_BD, self._products)
+        self._products.pre_activations(self._weights, x_BD)
         self._adam.step()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar, Protocol
 
-import torch
 from torch import Tensor
 
+from .dense import Products
 from .step import Step, Weights
 
 
@@ -25,11 +25,10 @@ class Activation(Protocol):
         t_BO: Tensor,
         coefficient: Tensor,
         dead: Tensor | None,
-        products: torch.dtype | None,
+        products: Products,
     ) -> Step:
         """Loss of `z W_dec + b_dec` against t and its gradients.
 
         `coefficient` is the penalty's present weight, a scalar on the device; `dead` are the
-        indices of dead latents, or None. `products` is the dtype of the encoder's product, and of
-        all dense ones; None for the weights' own.
+        indices of dead latents, or None.
         """

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..config import Hyperparameters
 from .activation import Activation
+from .dense import Products
 from .step import Step, Weights
 
 
@@ -24,7 +25,7 @@ class Sae(ABC):
         """`products` is the dtype a training step multiplies in; None for the weights' own."""
         self.weights = weights
         self.activation = activation
-        self.products = products
+        self.products = Products(products)
 
     @staticmethod
     @abstractmethod

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import dense, pairs
+from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
@@ -38,11 +39,11 @@ class Jump:
         t_BO: Tensor,
         coefficient: Tensor,
         dead: Tensor | None,
-        products: torch.dtype | None,
+        products: Products,
     ) -> Step:
-        pre_BF = dense.pre_activations(w, x_BD, products)
+        pre_BF = products.pre_activations(w, x_BD)
         floor_F = w["threshold"] - self.bandwidth / 2
-        reached = Pairs.above(pre_BF, floor_F, dense.worth_sparse(products, x_BD))
+        reached = Pairs.above(pre_BF, floor_F, products.worth_sparse(x_BD))
         if reached is None:
             return dense_step(w, x_BD, t_BO, pre_BF, coefficient, self.bandwidth)
         return sparse_step(w, x_BD, t_BO, pre_BF, reached, coefficient, self.bandwidth)
@@ -84,24 +85,14 @@ def dense_step(
     w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, l0_alpha: Tensor, bandwidth: float
 ) -> Step:
     """Loss against target t and its gradients, straight-through where H jumps."""
-    above_BF = pre_BF - w["threshold"]
-    active_BF, near_BF = above_BF > 0, above_BF.abs_() < bandwidth / 2
-    z_BF = pre_BF * active_BF
-    residual_BO = dense.decode(w, z_BF) - t_BO
-    mse, g_BO = mean_square(residual_BO)
-    dz_BF = dense.latent_gradients(w, g_BO, z_BF.dtype)
-    penalty = l0_alpha.to(z_BF.dtype) / len(x_BD)
-    dH_BF = (dz_BF * pre_BF).add_(penalty).mul_(near_BF).div_(bandwidth)
-    dpre_BF = dz_BF.mul_(active_BF).add_(dH_BF)
-    fired_F = active_BF.sum(0)
-    l0 = fired_F.sum(dtype=mse.dtype) / len(x_BD)
-    gradients = dense.gradients(z_BF, dpre_BF, x_BD, g_BO)
-    return Step(
-        gradients={**gradients, "threshold": -dH_BF.sum(0, dtype=x_BD.dtype)},
-        loss=mse + l0_alpha * l0,
-        reconstruction_loss=mse,
-        l0=l0,
-        l1=z_BF.sum(dtype=x_BD.dtype) / len(x_BD),
-        residual_BO=residual_BO,
-        fired_F=fired_F,
-    )
+    whole, threshold_F = DenseStep(w, x_BD, t_BO), torch.zeros_like(w["threshold"])
+    for block, pre_RF in whole.blocks(pre_BF):
+        above_RF = pre_RF - w["threshold"]
+        active_RF, near_RF = above_RF > 0, above_RF.abs_() < bandwidth / 2
+        z_RF = pre_RF * active_RF
+        dz_RF = whole.latent_gradients(block, z_RF)
+        penalty = l0_alpha.to(z_RF.dtype) / len(x_BD)
+        dH_RF = (dz_RF * pre_RF).add_(penalty).mul_(near_RF).div_(bandwidth)
+        threshold_F -= dH_RF.sum(0, dtype=x_BD.dtype)
+        whole.add(block, z_RF, dz_RF.mul_(active_RF).add_(dH_RF), active_RF)
+    return whole.step("l0", l0_alpha, threshold=threshold_F)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from . import dense, pairs
+from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
@@ -30,10 +31,10 @@ class Relu:
         t_BO: Tensor,
         coefficient: Tensor,
         dead: Tensor | None,
-        products: torch.dtype | None,
+        products: Products,
     ) -> Step:
-        pre_BF = dense.pre_activations(w, x_BD, products)
-        active = Pairs.above(pre_BF, 0.0, dense.worth_sparse(products, x_BD))
+        pre_BF = products.pre_activations(w, x_BD)
+        active = Pairs.above(pre_BF, 0.0, products.worth_sparse(x_BD))
         if active is None:
             return dense_step(w, x_BD, t_BO, pre_BF, coefficient)
         return sparse_step(w, x_BD, t_BO, pre_BF, active, coefficient)
@@ -61,20 +62,11 @@ def sparse_step(
 
 def dense_step(w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, l1_alpha: Tensor) -> Step:
     """Loss against target t and its gradients, by hand; `pre_BF` is used up."""
-    z_BF = pre_BF.relu_()
-    residual_BO = dense.decode(w, z_BF) - t_BO
-    mse, g_BO = mean_square(residual_BO)
-    active_BF = z_BF > 0
-    dpre_BF = dense.latent_gradients(w, g_BO, z_BF.dtype)
-    dpre_BF = dpre_BF.add_(l1_alpha.to(z_BF.dtype) / len(x_BD)).mul_(active_BF)
-    fired_F = active_BF.sum(0)
-    l1 = z_BF.sum(dtype=x_BD.dtype) / len(x_BD)
-    return Step(
-        gradients=dense.gradients(z_BF, dpre_BF, x_BD, g_BO),
-        loss=mse + l1_alpha * l1,
-        reconstruction_loss=mse,
-        l0=fired_F.sum() / len(x_BD),
-        l1=l1,
-        residual_BO=residual_BO,
-        fired_F=fired_F,
-    )
+    whole = DenseStep(w, x_BD, t_BO)
+    for block, pre_RF in whole.blocks(pre_BF):
+        z_RF = pre_RF.relu_()
+        active_RF = z_RF > 0
+        dpre_RF = whole.latent_gradients(block, z_RF)
+        dpre_RF.add_(l1_alpha.to(z_RF.dtype) / len(x_BD)).mul_(active_RF)
+        whole.add(block, z_RF, dpre_RF, active_RF)
+    return whole.step("l1", l1_alpha)

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from . import dense, pairs
+from .dense import Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
@@ -37,9 +38,9 @@ class TopK:
         t_BO: Tensor,
         coefficient: Tensor,
         dead: Tensor | None,
-        products: torch.dtype | None,
+        products: Products,
     ) -> Step:
-        pre_BF = dense.pre_activations(w, x_BD, products)
+        pre_BF = products.pre_activations(w, x_BD)
         return step(w, x_BD, t_BO, pre_BF, self.k, dead, self.auxk_alpha)
 
 
