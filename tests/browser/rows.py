@@ -163,14 +163,20 @@ def completed(name: str = "smollm2-135m-l5-topk-8x") -> Training:
         evaluation=EVALUATION,
         export={"format": "saelens", "max_difference": 1e-6},
     )
-    Checkpoint.objects.create(
-        training=run,
-        attempt=1,
-        step=1000,
-        path=f"{folder}/checkpoints/step-001000",
-        size_bytes=63_772_000,
-        sha256="9f2c" * 16,
-    )
+    for step, columns in {
+        1000: {"fvu": 0.0468},
+        900: {"fvu": 0.0461, "pinned": True},
+        800: {"set_aside": "tensors.safetensors is not what the manifest says"},
+    }.items():
+        Checkpoint.objects.create(
+            training=run,
+            attempt=1,
+            step=step,
+            path=f"{folder}/checkpoints/step-{step:06d}",
+            size_bytes=63_772_000,
+            sha256="9f2c" * 16,
+            **columns,
+        )
     return run
 
 

@@ -130,7 +130,7 @@ def test_a_checkpoint_is_pinned_and_let_go_again(client: Client) -> None:
     for pinned, word in (("true", "Pinned"), ("false", "Pin")):
         answer = client.post(address, {"pinned": pinned}, headers={"HX-Request": "true"})
         page = answer.content.decode()
-        assert f"{word}</button>" in page
+        assert f"{word}</span></button>" in page
         assert "0.125" in page
         kept.refresh_from_db()
         assert kept.pinned == (pinned == "true")
@@ -149,4 +149,4 @@ def test_page_says_which_checkpoint_was_set_aside_and_why(client: Client) -> Non
     a_checkpoint(run, set_aside="state.json is missing")
     page = client.get(reverse("training", args=[run.pk])).content.decode()
     assert "Set aside: state.json is missing" in page
-    assert "Pin</button>" not in page
+    assert "Pin</span>" not in page
