@@ -122,3 +122,23 @@ def test_failed_run_says_why_and_exits_with_one(headless: Headless) -> None:
     assert process.returncode == 1
     assert "Failed at step 0: " in out
     assert "tokenize the text again" in out
+
+
+def test_dry_run_tells_time_memory_and_disk_and_keeps_nothing(headless: Headless) -> None:
+    (headless.home / "stderr").touch()
+    before = sorted(headless.home.rglob("*"))
+    process = headless.train("--dry-run", "--json")
+    found = result(process)
+    assert process.returncode == 0, headless.said()
+    for name in ("seconds", "tokens_per_second", "step_seconds", "memory_bytes", "disk_bytes"):
+        assert found[name] > 0
+    out, _ = headless.train("--dry-run").communicate(timeout=300)
+    assert [line.split()[0] for line in out.splitlines()] == ["Time", "Memory", "Disk", "Device"]
+    assert sorted(headless.home.rglob("*")) == before
+
+
+def test_dry_run_names_the_field_that_is_wrong(headless: Headless) -> None:
+    process = headless.train("--dry-run", latent_dim=7)
+    process.communicate(timeout=300)
+    assert process.returncode == 2
+    assert "latent_dim" in headless.said()

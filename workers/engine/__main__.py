@@ -27,7 +27,11 @@ _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.engine", description=__doc__)
     parser.add_argument("run_dir", type=Path, help="folder that holds run.json")
-    run_dir = parser.parse_args().run_dir
+    parser.add_argument(
+        "--rehearse", action="store_true", help="only measure what it will take; print one event"
+    )
+    arguments = parser.parse_args()
+    run_dir = arguments.run_dir
     _die_with_parent()
     stop = _set_by(signal.SIGTERM, signal.SIGINT)
     pause = _set_by(signal.SIGUSR1)
@@ -40,8 +44,10 @@ def main() -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     # Only now the slow imports: a signal that comes during them is already heard.
-    from .run import run
+    from .run import rehearsed, run
 
+    if arguments.rehearse:
+        return rehearsed(run_dir.absolute(), out)
     return run(run_dir.absolute(), out, stop, pause)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import threading
 import warnings
@@ -17,6 +18,7 @@ from .config import ConfigError, RunSpec
 from .events import Event, Failed
 from .export import ExportError
 from .model import ModelError
+from .rehearsal import rehearse
 from .tokens import TokenizeError
 from .train import TrainingError, train
 
@@ -42,6 +44,20 @@ def run(run_dir: Path, out: TextIO, stop: threading.Event, pause: threading.Even
         log.exception("The run failed at step %d.", step)
         _write(out, Failed(step=step, error=sentence(error)))
         return 1
+    return 0
+
+
+def rehearsed(run_dir: Path, out: TextIO) -> int:
+    """Measure what the training will take; one line on `out`, and the exit status."""
+    _quiet()
+    try:
+        found = rehearse(RunSpec.read(run_dir)).to_dict()
+    except Exception as error:
+        log.exception("The training cannot be rehearsed.")
+        _write(out, Failed(step=0, error=sentence(error)))
+        return 1
+    out.write(json.dumps(found) + "\n")
+    out.flush()
     return 0
 
 

@@ -56,7 +56,7 @@ def train(
     facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
     plan = settled_plan(spec.config, facts)
     h = plan.hyperparameters
-    tokens = _open_tokens(spec)
+    tokens = open_tokens(spec)
     split = Split.of(tokens, h.held_out_tokens)
     device = settled_device(spec.device)
     for problem in warnings(spec.config, facts, split.n_usable):
@@ -65,7 +65,7 @@ def train(
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
     loaded = yield from _newest(spec, tokens)
     dtype = _DTYPES[loaded[1]["dtype"]] if loaded else settled_dtype(h.dtype, device)
-    model = LanguageModel.load(spec.model_path, _sites(plan), device, dtype)
+    model = LanguageModel.load(spec.model_path, sites(plan), device, dtype)
     reader = Reader(model, tokens, device)
     order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
     stream = Stream(reader, order, h.batch_size, lambda: stop() or pause())
@@ -189,7 +189,8 @@ def _result(
     )
 
 
-def _open_tokens(spec: RunSpec) -> Tokens:
+def open_tokens(spec: RunSpec) -> Tokens:
+    """The tokens of a run. Raises `TokenizeError` where they are another model's."""
     tokens = Tokens.open(spec.tokens_path)
     if tokens.manifest.tokenizer_sha256 != tokenizer_digest(spec.model_path):
         raise TokenizeError(
@@ -199,7 +200,8 @@ def _open_tokens(spec: RunSpec) -> Tokens:
     return tokens
 
 
-def _sites(plan: Plan) -> tuple[Site, ...]:
+def sites(plan: Plan) -> tuple[Site, ...]:
+    """Where the model is read: the input's layer, and the target's if that is another."""
     hook = plan.hyperparameters.hook
     layers = (plan.layer, plan.target_layer) if plan.has_own_target else (plan.layer,)
     return tuple(Site(layer, hook) for layer in layers)

@@ -16,6 +16,7 @@ from django.db.models.functions import Now
 from pydantic import ValidationError
 
 from trainings import live
+from trainings.management import rehearsal
 from trainings.management.asking import chosen_tokenization, hyperparameters
 from trainings.management.console import Display, quiet, worker_name
 from trainings.management.following import Follower
@@ -50,12 +51,20 @@ class Command(BaseCommand):
             metavar="NAME=VALUE",
             help="A hyperparameter, as often as needed; docs/hyperparameters.md lists them.",
         )
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Only measure: a few steps give time, memory and disk; nothing is kept.",
+        )
         parser.add_argument("--name", help="Default: model, layer and architecture.")
         parser.add_argument(
             "--json", action="store_true", help="Print one JSON object at the end on stdout."
         )
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["dry_run"]:
+            self._rehearse(options)
+            return
         with quiet(options["verbosity"]):
             training = self._queued(options)
             self._see_through(training, sys.stderr if options["json"] else sys.stdout)
@@ -82,25 +91,41 @@ class Command(BaseCommand):
                 )
                 raise CommandError(reason, returncode=130) from error
 
+    def _rehearse(self, options: dict[str, Any]) -> None:
+        tokenization = chosen_tokenization(options)
+        with _naming_fields():
+            found = rehearsal.rehearse(tokenization, _config(options))
+        self.stdout.write(json.dumps(found) if options["json"] else rehearsal.sentences(found))
+
     def _queued(self, options: dict[str, Any]) -> Training:
         """The pending row. Ends the command, naming each field, where it cannot be trained."""
         tokenization = chosen_tokenization(options)
         name = f"{tokenization.model}-layer{options['layer']}-{options['architecture']}"
-        try:
-            config = TrainingConfig(
-                architecture=options["architecture"],
-                layer=options["layer"],
-                hyperparameters=hyperparameters(options["set"]),
-            )
+        with _naming_fields():
             return Training.objects.start(
                 name=options["name"] or name,
                 tokenization=tokenization,
-                config=config,
+                config=_config(options),
                 nudge_workers=False,
             )
-        except (ValidationError, ConfigError) as error:
-            lines = [f"{problem.field}: {problem.message}" for problem in problems(error)]
-            raise CommandError("\n".join(lines), returncode=2) from error
+
+
+def _config(options: dict[str, Any]) -> TrainingConfig:
+    return TrainingConfig(
+        architecture=options["architecture"],
+        layer=options["layer"],
+        hyperparameters=hyperparameters(options["set"]),
+    )
+
+
+@contextmanager
+def _naming_fields() -> Iterator[None]:
+    """End the command with a line for every field that is wrong."""
+    try:
+        yield
+    except (ValidationError, ConfigError) as error:
+        lines = [f"{problem.field}: {problem.message}" for problem in problems(error)]
+        raise CommandError("\n".join(lines), returncode=2) from error
 
 
 def result(training: Training) -> dict[str, Any]:
