@@ -98,9 +98,15 @@ def test_interrupt_saves_and_ends_with_its_own_code(headless: Headless) -> None:
     assert "the run is saved first" in headless.said()
 
 
+def engines(process: subprocess.Popen[str]) -> list[psutil.Process]:
+    """Children that have become the engine: one frozen before that would freeze its parent too."""
+    children = psutil.Process(process.pid).children()
+    return [child for child in children if "workers.engine" in child.cmdline()]
+
+
 def test_second_interrupt_ends_a_run_that_does_not_answer(headless: Headless) -> None:
     process = headless.train(num_steps=1_000_000)
-    engine = wait_for(lambda: psutil.Process(process.pid).children(), "the engine", 60)[0]
+    (engine,) = wait_for(lambda: engines(process), "the engine", 60)
     engine.suspend()
     process.send_signal(signal.SIGINT)
     assert process.stdout is not None
