@@ -86,6 +86,18 @@ def test_a_disk_that_gives_back_something_else_leaves_no_checkpoint(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_of_another_format_is_refused_and_not_called_harmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = checkpoint.FORMAT - 1
+    with monkeypatch.context() as then:
+        then.setattr(checkpoint, "FORMAT", older)
+        path = checkpoint.save(tmp_path, 7, {"a": torch.zeros(1)}, {}).path
+    with pytest.raises(CheckpointError, match=f"its format is {older}, not {older + 1}") as caught:
+        checkpoint.load(path)
+    assert type(caught.value) is CheckpointError
+
+
 def test_what_a_killed_process_left_is_removed(saved: Path) -> None:
     (saved.parent / "step-000600.tmp").mkdir()
     checkpoint.remove_unfinished(saved.parent)

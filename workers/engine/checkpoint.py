@@ -26,7 +26,7 @@ from torch import Tensor
 
 from . import crash
 
-FORMAT = 1
+FORMAT = 2
 _UNFINISHED, _HARMED = ".tmp", ".harmed"
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"
 

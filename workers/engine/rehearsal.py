@@ -11,13 +11,11 @@ from typing import Any
 
 from .activations import Reader, Stream, chunk_contexts
 from .advance import advance
-from .config import ModelFacts, Plan, RunSpec
-from .config import plan as settled_plan
-from .language_model import LanguageModel, dtype_name, settled_device, settled_dtype
-from .model import inspect
-from .order import Order, Split
+from .config import Plan, RunSpec
+from .language_model import LanguageModel, dtype_name, settled_dtype
+from .order import Order
 from .state import State
-from .train import open_tokens, sites
+from .train import Asked, sites
 
 _STEPS = 5
 # As many tokens as the normalization is estimated on; a whole buffer would take minutes.
@@ -53,13 +51,9 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     Raises what `train` raises.
     """
     begun = time.perf_counter()
-    folder = inspect(spec.model_path)
-    facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
-    plan = settled_plan(spec.config, facts)
+    asked = Asked.by(spec)
+    plan, tokens, split, device = asked.plan, asked.tokens, asked.split, asked.device
     h = plan.hyperparameters
-    tokens = open_tokens(spec)
-    split = Split.of(tokens, h.held_out_tokens)
-    device = settled_device(spec.device)
     dtype = settled_dtype(h.dtype, device)
     model = LanguageModel.load(spec.model_path, sites(plan), device, dtype)
     reader = Reader(model, tokens, device)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,27 @@ _STOPPED_EVALUATION_TOKENS = 8192
 _DTYPES = {dtype_name(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}
 
 
+@dataclass(frozen=True)
+class Asked:
+    """What a run is to do and what it reads, checked before anything large is loaded."""
+
+    facts: ModelFacts
+    plan: Plan
+    tokens: Tokens
+    split: Split
+    device: torch.device
+
+    @classmethod
+    def by(cls, spec: RunSpec) -> Asked:
+        """Raises `ModelError`, `ConfigError` or `TokenizeError`."""
+        folder = inspect(spec.model_path)
+        facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
+        plan = settled_plan(spec.config, facts)
+        tokens = _open_tokens(spec)
+        split = Split.of(tokens, plan.hyperparameters.held_out_tokens)
+        return cls(facts, plan, tokens, split, settled_device(spec.device))
+
+
 class TrainingError(Exception):
     """The run cannot go on; the message is a sentence for the researcher."""
 
@@ -52,14 +74,10 @@ def train(
     """
     # What is asked for, and what there is.
     yield events.Phase(step=0, phase="loading_model")
-    folder = inspect(spec.model_path)
-    facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
-    plan = settled_plan(spec.config, facts)
+    asked = Asked.by(spec)
+    plan, tokens, split, device = asked.plan, asked.tokens, asked.split, asked.device
     h = plan.hyperparameters
-    tokens = open_tokens(spec)
-    split = Split.of(tokens, h.held_out_tokens)
-    device = settled_device(spec.device)
-    for problem in warnings(spec.config, facts, split.n_usable):
+    for problem in warnings(spec.config, asked.facts, split.n_usable):
         yield events.Warned(step=0, code=problem.field, message=problem.message)
 
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
@@ -189,7 +207,7 @@ def _result(
     )
 
 
-def open_tokens(spec: RunSpec) -> Tokens:
+def _open_tokens(spec: RunSpec) -> Tokens:
     """The tokens of a run. Raises `TokenizeError` where they are another model's."""
     tokens = Tokens.open(spec.tokens_path)
     if tokens.manifest.tokenizer_sha256 != tokenizer_digest(spec.model_path):

@@ -12,9 +12,8 @@ from ..activations import Activations
 from ..advance import advance
 from ..config import Architecture, Hyperparameters, ModelFacts, Plan, TrainingConfig
 from ..language_model import settled_dtype
-from ..sae import Step, Weights, dense
+from ..sae import dense
 from ..sae.dense import Products
-from ..sae.relu import Relu, dense_step
 from ..state import State
 
 # Small enough that the number of active latents stays where it was set while it is timed.
@@ -51,20 +50,11 @@ def cases(k: int, l0: int) -> list[Case]:
     return found
 
 
-class _DenseRelu(Relu):
+class _AlwaysDense(Products):
     """What the step would cost if it never looked at which latents are active."""
 
-    def step(
-        self,
-        w: Weights,
-        x_BD: Tensor,
-        t_BO: Tensor,
-        coefficient: Tensor,
-        dead: Tensor | None,
-        products: Products,
-    ) -> Step:
-        pre_BF = products.pre_activations(w, x_BD)
-        return dense_step(w, x_BD, t_BO, pre_BF, coefficient)
+    def worth_sparse(self, x_BD: Tensor) -> float:
+        return -1.0
 
 
 class Runner:
@@ -72,7 +62,7 @@ class Runner:
 
     def __init__(self, case: Case, first: Tensor, d_sae: int, device: torch.device) -> None:
         """`first` [B, D] sets normalization and the number of active latents."""
-        self.case, self.device = case, device
+        self.case = case
         h: dict[str, object] = {
             "latent_dim": d_sae,
             "batch_size": len(first),
@@ -91,7 +81,7 @@ class Runner:
         self.plan = Plan.of(config, ModelFacts(d_model=first.shape[1], n_layers=2))
         self.state = State.fresh(self.plan, device, settled_dtype("auto", device))
         if case.always_dense:
-            self.state.sae.activation = _DenseRelu()
+            self.state.sae.products = _AlwaysDense(self.state.sae.products.dtype)
         batch = self._batch(first)
         self.state.settle(batch)
         if case.l0 is not None:
