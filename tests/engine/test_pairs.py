@@ -1,4 +1,4 @@
-"""Products over active pairs equal their dense references."""
+"""The torch operations over active pairs, which devices without kernels use, equal dense ones."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def make(floor: float) -> tuple[Pairs, Tensor, Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(0)
     pre = torch.randn(B, F, generator=g)
     pre[3] = -100 if floor > -99 else pre[3]  # a token at which nothing is active
-    found = Pairs.above(pre, floor, most=1.0)
+    found = pairs._above(pre, floor, most=1.0)
     assert found is not None
     dense = pre * (pre > floor)
-    return found, found.gather(pre), dense, torch.randn(F, D, generator=g), torch.randn(B, D)
+    return *found, dense, torch.randn(F, D, generator=g), torch.randn(B, D)
 
 
 @pytest.mark.parametrize("floor", FLOORS.values(), ids=FLOORS)
@@ -39,32 +39,15 @@ def test_pairs_and_values_make_the_dense_matrix(
 
 
 @pytest.mark.parametrize("floor", FLOORS.values(), ids=FLOORS)
-@pytest.mark.parametrize("mkl", [True, False])
-def test_sampling_with_and_without_the_library(
-    floor: float, mkl: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if mkl and not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
-        pytest.skip("this torch has no MKL")
-    monkeypatch.setattr(pairs, "_has_mkl", lambda: mkl)
-    found, _, _, W, g = make(floor)
-    torch.testing.assert_close(found.sample(g, W), (g @ W.T)[found.tokens, found.latents])
-
-
-@pytest.mark.parametrize("floor", FLOORS.values(), ids=FLOORS)
 def test_products_and_sums_by_latent(floor: float) -> None:
-    found, values, dense, _, g = make(floor)
-    torch.testing.assert_close(found.by_latent.product(values, g), dense.T @ g)
-    torch.testing.assert_close(found.by_latent.sums(values), dense.sum(0))
-    assert found.fired().tolist() == (dense != 0).sum(0).tolist()
-
-
-def test_a_part_of_the_pairs() -> None:
-    found, values, dense, W, _ = make(0.0)
-    kept = found.keep(values > 1)
-    torch.testing.assert_close(kept.decode(values[values > 1], W), (dense * (dense > 1)) @ W)
+    found, values, dense, W, g = make(floor)
+    torch.testing.assert_close(found.sample(g, W), (g @ W.T)[found.tokens, found.latents])
+    torch.testing.assert_close(found.product(values, g), dense.T @ g)
+    torch.testing.assert_close(found.sums(values), dense.sum(0))
+    assert found.fired(values).tolist() == (dense != 0).sum(0).tolist()
 
 
 def test_too_many_pairs_are_not_listed() -> None:
     pre = torch.ones(B, F)
-    assert Pairs.above(pre, 0.0, most=0.99) is None
-    assert Pairs.above(pre, 0.0, most=1.0) is not None
+    assert pairs._above(pre, 0.0, most=0.99) is None
+    assert pairs._above(pre, 0.0, most=1.0) is not None

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .activations import Activations
+from .kernels import cpu
 from .normalize import Normalized
 
 _SCALARS = ("loss", "reconstruction_loss", "l0", "l1", "error", "square", "delta_square")
@@ -36,15 +37,15 @@ class Window:
         self, batch: Activations, normalized: Normalized, residual_BO: Tensor, terms: list[Tensor]
     ) -> None:
         """Add a batch. `terms` are loss, reconstruction_loss, l0 and l1, means over its tokens."""
-        error = _square(residual_BO * normalized.unit)
+        error = _error(residual_BO, normalized.unit)
         delta_square = error.new_zeros(())
         if self._has_skip:
             delta_BO = batch.y - batch.x
             delta_square = _square(delta_BO)
-            self._delta_sum_O += delta_BO.sum(0, dtype=torch.float64)
+            self._delta_sum_O += _sums(delta_BO)
         means = [term.double() * len(batch) for term in terms]
         self._scalars += torch.stack([*means, error, _square(batch.y), delta_square])
-        self._sum_O += batch.y.sum(0, dtype=torch.float64)
+        self._sum_O += _sums(batch.y)
         self.tokens += len(batch)
 
     @property
@@ -80,6 +81,18 @@ class Window:
 
     def _variance(self, square: float, sum_O: Tensor) -> float:
         return square - float(sum_O.square().sum()) / max(self.tokens, 1)
+
+
+def _error(residual_BO: Tensor, unit: Tensor | float) -> Tensor:
+    """Σ‖residual · unit‖², `unit` one number or one per token."""
+    if isinstance(unit, Tensor):
+        return _square(residual_BO * unit)
+    return _square(residual_BO) * unit**2
+
+
+def _sums(m_BO: Tensor) -> Tensor:
+    """[O], over the tokens, in double precision."""
+    return cpu.sums(m_BO) if m_BO.is_cpu else m_BO.sum(0, dtype=torch.float64)
 
 
 def _square(m_BO: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import Hyperparameters
+from ..kernels import cpu
 from .activation import Activation
 from .dense import Products
 from .step import Step, Weights
@@ -55,12 +56,18 @@ class Sae(ABC):
 def remove_parallel(gradients: Weights, weights: Weights) -> None:
     """Take out of W_dec's gradient what would only lengthen its unit rows."""
     g_FO, W_FO = gradients["W_dec"], weights["W_dec"]
-    g_FO.addcmul_((g_FO * W_FO).sum(1, keepdim=True), W_FO, value=-1)
+    if W_FO.is_cpu:
+        cpu.remove_parallel(g_FO, W_FO)
+    else:
+        g_FO.addcmul_((g_FO * W_FO).sum(1, keepdim=True), W_FO, value=-1)
 
 
 def project(weights: Weights) -> None:
     """Back to what the equations assume: unit rows of W_dec, θ ≥ 0."""
     W_FO = weights["W_dec"]
-    W_FO.div_(W_FO.norm(dim=1, keepdim=True).clamp_min_(1e-12))
+    if W_FO.is_cpu:
+        cpu.normalize(W_FO)
+    else:
+        W_FO.div_(W_FO.norm(dim=1, keepdim=True).clamp_min_(1e-12))
     if "threshold" in weights:
         weights["threshold"].clamp_min_(0)

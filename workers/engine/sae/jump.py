@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from . import dense, pairs
+from . import dense
 from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
@@ -43,41 +43,39 @@ class Jump:
     ) -> Step:
         pre_BF = products.pre_activations(w, x_BD)
         floor_F = w["threshold"] - self.bandwidth / 2
-        reached = Pairs.above(pre_BF, floor_F, products.worth_sparse(x_BD))
-        if reached is None:
+        found = Pairs.above(pre_BF, floor_F, products.worth_sparse(x_BD))
+        if found is None:
             return dense_step(w, x_BD, t_BO, pre_BF, coefficient, self.bandwidth)
-        return sparse_step(w, x_BD, t_BO, pre_BF, reached, coefficient, self.bandwidth)
+        return sparse_step(w, x_BD, t_BO, *found, coefficient, self.bandwidth)
 
 
 def sparse_step(
     w: Weights,
     x_BD: Tensor,
     t_BO: Tensor,
-    pre_BF: Tensor,
     reached: Pairs,
+    pre_N: Tensor,
     l0_alpha: Tensor,
     bandwidth: float,
 ) -> Step:
     """Equal to `dense_step`, at the cost of the pairs within reach of their threshold or above."""
-    pre_M = reached.gather(pre_BF)
-    above_M = pre_M - w["threshold"][reached.latents]
-    active_M, near_M = above_M > 0, above_M.abs() < bandwidth / 2
-    active, z_N = reached.keep(active_M), pre_M[active_M]
-    residual_BO = active.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
+    above_N = pre_N - w["threshold"][reached.latents]
+    active_N, near_N = above_N > 0, above_N.abs_() < bandwidth / 2
+    z_N = pre_N * active_N
+    residual_BO, sampled_N = reached.reconstruct(z_N, w, t_BO)
     mse, g_BO = mean_square(residual_BO)
-    dz_M = reached.sample(g_BO, w["W_dec"])
-    dH_M = (dz_M * pre_M).add_(l0_alpha / len(x_BD)).mul_(near_M).div_(bandwidth)
-    dpre_M = dz_M.mul_(active_M).add_(dH_M)
-    l0 = torch.as_tensor(len(z_N) / len(x_BD), dtype=mse.dtype, device=x_BD.device)
-    gradients = pairs.gradients(active, z_N, reached, dpre_M, x_BD, g_BO)
+    dz_N = sampled_N.mul_(2 / residual_BO.numel())
+    dH_N = (dz_N * pre_N).add_(l0_alpha / len(x_BD)).mul_(near_N).div_(bandwidth)
+    gradients, fired_F = reached.gradients(z_N, dz_N.mul_(active_N).add_(dH_N), x_BD, g_BO)
+    l0 = active_N.sum(dtype=mse.dtype) / len(x_BD)
     return Step(
-        gradients={**gradients, "threshold": -reached.by_latent.sums(dH_M)},
+        gradients={**gradients, "threshold": -reached.sums(dH_N)},
         loss=mse + l0_alpha * l0,
         reconstruction_loss=mse,
         l0=l0,
         l1=z_N.sum() / len(x_BD),
         residual_BO=residual_BO,
-        fired_F=active.fired(),
+        fired_F=fired_F,
     )
 
 

@@ -1,8 +1,9 @@
-"""Products over the active (token, latent) pairs only.
+"""A step over the active (token, latent) pairs only.
 
 Of F latents a few dozen are active at a token, and only those carry gradient: with N pairs in a
-batch of B tokens each product costs N / (B · F) of its dense equal, which its docstring names
-(ENGINE.md, *Speed*). `values_N` holds what stands at the pairs of a sparse [B, F] matrix.
+batch of B tokens each product costs N / (B · F) of its dense equal (ENGINE.md, *Speed*). On a
+processor compiled loops do the work (`kernels.cpu`); on every other device the torch operations
+beside them do, and tests hold the one to the other.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..kernels import cpu
 from .step import Weights
 
 _ROWS_AT_ONCE = 512
@@ -23,7 +25,8 @@ _ROWS_AT_ONCE = 512
 class Pairs:
     """The pattern of a sparse [B, F] matrix, row by row: CSR without values.
 
-    `starts` [B + 1] says where each token's pairs begin in `latents` [N].
+    `starts` [B + 1] says where each token's pairs begin in `latents` [N]. What stands at the pairs
+    is passed beside them as `…_N`; it may be zero.
     """
 
     starts: Tensor
@@ -31,46 +34,64 @@ class Pairs:
     n_latents: int
 
     @classmethod
-    def every(cls, indices_BK: Tensor, n_latents: int) -> Pairs:
-        """K pairs at each token."""
-        B, K = indices_BK.shape
-        starts = torch.arange(B + 1, device=indices_BK.device) * K
-        return cls(starts, indices_BK.flatten(), n_latents)
+    def top(cls, pre_BF: Tensor, k: int) -> tuple[Pairs, Tensor]:
+        """The k largest of each row and their values [N], in float32 or better."""
+        if pre_BF.is_cpu:
+            latents_BK, values_BK = cpu.top(pre_BF, k)
+        else:
+            values_BK, latents_BK = pre_BF.topk(k, dim=1, sorted=False)
+        starts = torch.arange(len(pre_BF) + 1, device=pre_BF.device) * k
+        return cls(starts, latents_BK.flatten(), pre_BF.shape[1]), _wide(values_BK.flatten())
 
     @classmethod
-    def above(cls, pre_BF: Tensor, floor: Tensor | float, most: float) -> Pairs | None:
-        """The pairs with pre > floor, a number or [F]; None where they are too many to be worth it.
+    def above(
+        cls, pre_BF: Tensor, floor: Tensor | float, most: float
+    ) -> tuple[Pairs, Tensor] | None:
+        """The pairs with pre > floor, a number or [F], and their values [N].
 
-        `most` is the share of all pairs from which on dense products are faster; the first rows
-        tell. It depends on the batch alone, so a resumed run takes the same path. Besides the
-        pairs nothing larger than a few hundred rows is allocated.
+        None where they are too many to be worth it: `most` is the share of all pairs from which on
+        dense products are faster; the first rows tell. It depends on the batch alone, so a resumed
+        run takes the same path. Besides the pairs nothing larger than a few hundred rows is
+        allocated.
         """
-        found: list[Tensor] = []
-        counts: list[Tensor] = []
-        for rows_MF in torch.split(pre_BF, _ROWS_AT_ONCE):
-            where = (rows_MF > floor).nonzero()
-            if not found and len(where) > most * rows_MF.numel():
-                return None
-            found.append(where[:, 1])
-            counts.append(where[:, 0].bincount(minlength=len(rows_MF)))
-        starts = F.pad(torch.cat(counts).cumsum(0), (1, 0))
-        return cls(starts, torch.cat(found), pre_BF.shape[1])
+        if pre_BF.is_cpu:
+            found = cpu.above(pre_BF, floor, most)
+            return found and (cls(found[0], found[1], pre_BF.shape[1]), found[2])
+        return _above(pre_BF, floor, most)
+
+    def reconstruct(self, z_N: Tensor, w: Weights, t_BO: Tensor) -> tuple[Tensor, Tensor]:
+        """`residual_BO = z W_dec + b_dec − t`, and `residual_BO @ W_dec.T` at the pairs [N]."""
+        if z_N.is_cpu:
+            return cpu.reconstruct(self.starts, self.latents, z_N, w["W_dec"], w["b_dec"], t_BO)
+        residual_BO = self.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
+        return residual_BO, self.sample(residual_BO, w["W_dec"])
+
+    def gradients(
+        self, z_N: Tensor, dpre_N: Tensor, x_BD: Tensor, g_BO: Tensor
+    ) -> tuple[Weights, Tensor]:
+        """Of all weights, from z and ∂L/∂pre at the pairs; and the tokens [F] at which z ≠ 0.
+
+        `x_BD` is the input, `g_BO` the loss's gradient by the reconstruction.
+        """
+        if z_N.is_cpu:
+            of_W_enc, of_b_enc, of_W_dec, fired_F = cpu.gradients(
+                self.starts, self.latents, self.n_latents, z_N, dpre_N, x_BD, g_BO
+            )
+        else:
+            of_W_enc, of_W_dec = self.product(dpre_N, x_BD), self.product(z_N, g_BO)
+            of_b_enc, fired_F = self.sums(dpre_N), self.fired(z_N)
+        return {
+            "W_enc": of_W_enc,
+            "b_enc": of_b_enc,
+            "W_dec": of_W_dec,
+            "b_dec": g_BO.sum(0),
+        }, fired_F
 
     @cached_property
     def tokens(self) -> Tensor:
         """[N], the token of each pair."""
         tokens = torch.arange(len(self.starts) - 1, device=self.starts.device)
         return tokens.repeat_interleave(self.starts.diff(), output_size=len(self.latents))
-
-    def gather(self, dense_BF: Tensor) -> Tensor:
-        """[N] in float32 or better."""
-        values_N = dense_BF[self.tokens, self.latents]
-        return values_N.float() if values_N.dtype == torch.bfloat16 else values_N
-
-    def keep(self, chosen_N: Tensor) -> Pairs:
-        """Some of the pairs."""
-        counts = self.tokens[chosen_N].bincount(minlength=len(self.starts) - 1)
-        return Pairs(F.pad(counts.cumsum(0), (1, 0)), self.latents[chosen_N], self.n_latents)
 
     def decode(self, values_N: Tensor, W_FO: Tensor) -> Tensor:
         """[B, O], equal to `dense_BF @ W_FO`."""
@@ -80,9 +101,7 @@ class Pairs:
 
     def sample(self, g_BO: Tensor, W_FO: Tensor) -> Tensor:
         """[N], equal to `(g_BO @ W_FO.T)` at the pairs."""
-        if not len(self.latents):
-            return g_BO.new_zeros(0)
-        if not (g_BO.is_cuda or _has_mkl()):
+        if not g_BO.is_cuda or not len(self.latents):
             return (g_BO @ W_FO.T)[self.tokens, self.latents]
         shape = (len(self.starts) - 1, self.n_latents)
         zeros_N = g_BO.new_zeros(len(self.latents))
@@ -92,56 +111,50 @@ class Pairs:
         sampled: Tensor = torch.sparse.sampled_addmm(pattern, g_BO, W_FO.T, beta=0.0)
         return sampled.values()
 
-    @cached_property
-    def by_latent(self) -> ByLatent:
-        order = self.latents.argsort(stable=True)
-        starts = F.pad(self.fired().cumsum(0), (1, 0))
-        shape = (self.n_latents, len(self.starts) - 1)
-        return ByLatent(order, self.tokens[order], starts, shape)
-
-    def fired(self) -> Tensor:
-        """[F], the tokens at which each latent is among the pairs."""
-        return self.latents.bincount(minlength=self.n_latents)
-
-
-@dataclass(frozen=True)
-class ByLatent:
-    """The pairs sorted by latent: the pattern of the transposed [F, B] matrix."""
-
-    order: Tensor
-    tokens: Tensor
-    starts: Tensor
-    shape: tuple[int, int]
-
     def product(self, values_N: Tensor, m_BO: Tensor) -> Tensor:
         """[F, O], equal to `dense_BF.T @ m_BO`."""
         if not len(values_N):
-            return m_BO.new_zeros(self.shape[0], m_BO.shape[1])
+            return m_BO.new_zeros(self.n_latents, m_BO.shape[1])
+        order_N, starts = self._by_latent
         transposed = torch.sparse_csr_tensor(
-            self.starts, self.tokens, values_N[self.order], self.shape, check_invariants=False
+            starts,
+            self.tokens[order_N],
+            values_N[order_N],
+            (self.n_latents, len(m_BO)),
+            check_invariants=False,
         )
         return transposed @ m_BO
 
     def sums(self, values_N: Tensor) -> Tensor:
         """[F], equal to `dense_BF.sum(0)`."""
-        return self.product(values_N, values_N.new_ones(self.shape[1], 1)).squeeze(1)
+        if values_N.is_cpu:  # one thread adds in order; a GPU's would race
+            return values_N.new_zeros(self.n_latents).index_add_(0, self.latents, values_N)
+        ones_B1 = values_N.new_ones(len(self.starts) - 1, 1)
+        return self.product(values_N, ones_B1).squeeze(1)
+
+    def fired(self, z_N: Tensor) -> Tensor:
+        """[F], the tokens at which each latent is not zero."""
+        return self.latents[z_N != 0].bincount(minlength=self.n_latents)
+
+    @cached_property
+    def _by_latent(self) -> tuple[Tensor, Tensor]:
+        """The pairs in the order of the transposed [F, B] matrix, and where its rows start."""
+        counts = self.latents.bincount(minlength=self.n_latents)
+        return self.latents.argsort(stable=True), F.pad(counts.cumsum(0), (1, 0))
 
 
-def gradients(
-    active: Pairs, z_N: Tensor, carrying: Pairs, dpre_M: Tensor, x_BD: Tensor, g_BO: Tensor
-) -> Weights:
-    """Of all weights, from z at the active pairs and ∂L/∂pre at those that carry any.
-
-    `x_BD` is the input, `g_BO` the loss's gradient by the reconstruction.
-    """
-    return {
-        "W_enc": carrying.by_latent.product(dpre_M, x_BD),
-        "b_enc": carrying.by_latent.sums(dpre_M),
-        "W_dec": active.by_latent.product(z_N, g_BO),
-        "b_dec": g_BO.sum(0),
-    }
+def _above(pre_BF: Tensor, floor: Tensor | float, most: float) -> tuple[Pairs, Tensor] | None:
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for rows_MF in torch.split(pre_BF, _ROWS_AT_ONCE):
+        where = (rows_MF > floor).nonzero()
+        if not parts and len(where) > most * rows_MF.numel():
+            return None
+        counts = where[:, 0].bincount(minlength=len(rows_MF))
+        parts.append((counts, where[:, 1], rows_MF[where[:, 0], where[:, 1]]))
+    counts_B, latents_N, values_N = (torch.cat(part) for part in zip(*parts, strict=True))
+    pairs = Pairs(F.pad(counts_B.cumsum(0), (1, 0)), latents_N, pre_BF.shape[1])
+    return pairs, _wide(values_N)
 
 
-def _has_mkl() -> bool:
-    """On processors torch samples products only through this library."""
-    return bool(torch.backends.mkl.is_available())  # type: ignore[no-untyped-call]
+def _wide(values_N: Tensor) -> Tensor:
+    return values_N.float() if values_N.dtype == torch.bfloat16 else values_N

@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from . import dense, pairs
+from . import dense
 from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
@@ -34,29 +34,29 @@ class Relu:
         products: Products,
     ) -> Step:
         pre_BF = products.pre_activations(w, x_BD)
-        active = Pairs.above(pre_BF, 0.0, products.worth_sparse(x_BD))
-        if active is None:
+        found = Pairs.above(pre_BF, 0.0, products.worth_sparse(x_BD))
+        if found is None:
             return dense_step(w, x_BD, t_BO, pre_BF, coefficient)
-        return sparse_step(w, x_BD, t_BO, pre_BF, active, coefficient)
+        return sparse_step(w, x_BD, t_BO, *found, coefficient)
 
 
 def sparse_step(
-    w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, active: Pairs, l1_alpha: Tensor
+    w: Weights, x_BD: Tensor, t_BO: Tensor, active: Pairs, z_N: Tensor, l1_alpha: Tensor
 ) -> Step:
     """Equal to `dense_step`, at the cost of the active pairs."""
-    z_N = active.gather(pre_BF)
-    residual_BO = active.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
+    residual_BO, sampled_N = active.reconstruct(z_N, w, t_BO)
     mse, g_BO = mean_square(residual_BO)
-    dpre_N = active.sample(g_BO, w["W_dec"]) + l1_alpha / len(x_BD)
+    dpre_N = sampled_N.mul_(2 / residual_BO.numel()).add_(l1_alpha / len(x_BD))
+    gradients, fired_F = active.gradients(z_N, dpre_N, x_BD, g_BO)
     l1 = z_N.sum() / len(x_BD)
     return Step(
-        gradients=pairs.gradients(active, z_N, active, dpre_N, x_BD, g_BO),
+        gradients=gradients,
         loss=mse + l1_alpha * l1,
         reconstruction_loss=mse,
         l0=torch.as_tensor(len(z_N) / len(x_BD), device=x_BD.device),
         l1=l1,
         residual_BO=residual_BO,
-        fired_F=active.fired(),
+        fired_F=fired_F,
     )
 
 

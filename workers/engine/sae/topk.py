@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from . import dense, pairs
+from . import dense
 from .dense import Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
@@ -61,15 +61,13 @@ def step(
     auxk_alpha: float,
 ) -> Step:
     """Loss against target t and its gradients. `dead` holds the indices of dead latents, if any."""
-    B, F = pre_BF.shape
-    z_BK, indices_BK = pre_BF.topk(k, dim=1, sorted=False)
-    z_N = z_BK.to(x_BD.dtype).relu_().flatten()
-    kept = Pairs.every(indices_BK, F)
-    residual_BO = kept.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
+    kept, pre_N = Pairs.top(pre_BF, k)
+    z_N = pre_N.relu_()
+    residual_BO, sampled_N = kept.reconstruct(z_N, w, t_BO)
     mse, g_BO = mean_square(residual_BO)
     active_N = z_N > 0
-    dpre_N = kept.sample(g_BO, w["W_dec"]).mul_(active_N)
-    gradients = pairs.gradients(kept, z_N, kept, dpre_N, x_BD, g_BO)
+    dpre_N = sampled_N.mul_(2 / residual_BO.numel()).mul_(active_N)
+    gradients, fired_F = kept.gradients(z_N, dpre_N, x_BD, g_BO)
     loss = mse
     if dead is not None and auxk_alpha > 0:
         loss = mse + _add_auxiliary(gradients, w, x_BD, pre_BF, residual_BO, dead, auxk_alpha)
@@ -77,10 +75,10 @@ def step(
         gradients=gradients,
         loss=loss,
         reconstruction_loss=mse,
-        l0=active_N.sum() / B,
-        l1=z_N.sum() / B,
+        l0=active_N.sum() / len(x_BD),
+        l1=z_N.sum() / len(x_BD),
         residual_BO=residual_BO,
-        fired_F=kept.latents[active_N].bincount(minlength=F),
+        fired_F=fired_F,
     )
 
 
