@@ -6,6 +6,7 @@ timed in float32 and under bf16 autocast, with the optimizer and the clipping it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -95,6 +96,9 @@ def _saelens(d_in: int, d_sae: int, k: int, device: torch.device) -> dict[str, C
 
 
 def _sparsify(d_in: int, d_sae: int, k: int, device: torch.device) -> dict[str, Callable[[], Step]]:
+    if device.type != "cuda":
+        # Where Triton is installed sparsify takes it for granted that there is a GPU, too.
+        os.environ["SPARSIFY_DISABLE_TRITON"] = "1"
     from sparsify import SparseCoder, SparseCoderConfig
 
     def topk() -> Step:
