@@ -20,21 +20,19 @@ from .config import plan as settled_plan
 from .divergence import Divergence
 from .evaluate import evaluate
 from .export import export
+from .failure import TrainingError
 from .language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
 from .model import inspect
 from .order import Order, Split
 from .saver import Saver
 from .schedule import learning_rate
+from .shortage import Shortage
 from .state import State
 from .tokens import TokenizeError, Tokens, tokenizer_digest
 
 # A stopped run is evaluated on fewer tokens: whoever stops it is waiting.
 _STOPPED_EVALUATION_TOKENS = 8192
 _DTYPES = {dtype_name(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}
-
-
-class TrainingError(Exception):
-    """The run cannot go on; the message is a sentence for the researcher."""
 
 
 def train(
@@ -102,8 +100,9 @@ def train(
     with Saver(run_dir / "checkpoints") as saver:
         try:
             label = {"identity": _identity(spec, tokens), "dtype": dtype_name(dtype)}
+            shortage = Shortage(plan, state.micro, model)
             stopped = yield from _steps(
-                state, plan, stream, Clock(reader), saver, label, split.n_usable
+                state, plan, stream, Clock(reader), saver, label, split.n_usable, shortage
             )
             yield from saver.wait()
             if stopped and pause():
@@ -125,6 +124,7 @@ def _steps(
     saver: Saver,
     label: dict[str, Any],
     n_usable: int,
+    shortage: Shortage,
 ) -> Generator[events.Event, None, bool]:
     """Train to the last step or until stopped, then save the state; whether it was stopped."""
     h, divergence = plan.hyperparameters, Divergence()
@@ -140,6 +140,7 @@ def _steps(
             raise _diverged(state.step)
         state.position = stream.position
         clock.add(batch)
+        yield from shortage.look(state.step)
         if resampled:
             yield events.Resampled(step=state.step, count=resampled)
         if state.step % h.log_interval == 0 or state.step == h.num_steps:
