@@ -32,4 +32,4 @@ def release() -> None:
 
 def gigabytes(n: float) -> str:
     """Bytes for people."""
-    return f"{n / 1e9:.1f} GB" if n >= 1e8 else f"{n / 1e6:.0f} MB"
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:,.0f} MB"

@@ -22,8 +22,9 @@ from .evaluate import evaluate
 from .export import export
 from .failure import TrainingError
 from .language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
-from .model import inspect
+from .model import inspect, model_size
 from .order import Order, Split
+from .preflight import Footprint, preflight
 from .saver import Saver
 from .schedule import learning_rate
 from .shortage import Shortage
@@ -60,14 +61,22 @@ def train(
     for problem in warnings(spec.config, facts, split.n_usable):
         yield events.Warned(step=0, code=problem.field, message=problem.message)
 
+    # Whether it can fit, before anything large is loaded.
+    dtype = settled_dtype(h.dtype, device)
+    size = model_size(spec.model_path, facts.d_model, plan.deepest_layer)
+    fits = preflight(Footprint(plan, size, split.n_usable, device, dtype))
+    if fits.warning:
+        yield events.Warned(step=0, code="memory", message=fits.warning)
+
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
     loaded = yield from _newest(spec, tokens)
-    dtype = _DTYPES[loaded[1]["dtype"]] if loaded else settled_dtype(h.dtype, device)
+    dtype = _DTYPES[loaded[1]["dtype"]] if loaded else dtype
     model = LanguageModel.load(spec.model_path, sites(plan), device, dtype)
     reader = Reader(model, tokens, device)
     order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
     stream = Stream(reader, order, h.batch_size, lambda: stop() or pause())
     state = State.fresh(plan, device, dtype)
+    state.micro.count = fits.micro_batches
     if loaded:
         state.restore(*loaded)
         stream.position = state.position
@@ -95,6 +104,7 @@ def train(
         dtype=dtype_name(dtype),
         tokens=split.n_usable,
         dead_window_tokens=plan.dead_window_tokens,
+        memory_bytes=fits.peak_bytes,
     )
     yield events.Phase(step=state.step, phase="training")
     with Saver(run_dir / "checkpoints") as saver:
