@@ -60,9 +60,12 @@ def test_the_report_has_every_part(
     assert found["shape"] == {"B": 128, "D": 32, "F": 128, "K": 4}
     assert all(step["floor_percent"] > 0 for step in found["steps"])
     assert found["extraction"]["ratio"] > 0
+    assert found["checkpoints"]["stalled_seconds"] > 0
+    assert found["checkpoints"]["beside_seconds"] > 0
     assert found["end_to_end_tokens_per_second"] > 0
     text = table(report)
     assert "hand-over to the SAE" in text
+    assert "of wall time at 1,000 steps" in text
     assert all(step["name"] in text for step in found["steps"])
 
 

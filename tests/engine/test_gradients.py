@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from workers.engine import micro
 from workers.engine.sae import JumpRelu, Sae, Skip, Standard, Transcoder, Weights, dense
 from workers.engine.sae.activation import Activation
 from workers.engine.sae.dense import Products
@@ -80,15 +81,22 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
 
 
 def check(
-    sae: Sae, loss: Loss, w: Weights, x: Tensor, y: Tensor, dead: Tensor | None, tolerance: float
+    sae: Sae,
+    loss: Loss,
+    w: Weights,
+    x: Tensor,
+    y: Tensor,
+    dead: Tensor | None,
+    tolerance: float,
+    micro_batches: int = 1,
 ) -> None:
-    """Every gradient is autograd's, to so small a part of its norm."""
+    """Every gradient is autograd's over the whole batch, to so small a part of its norm."""
     leaves = {name: value.clone().requires_grad_() for name, value in w.items()}
     expected = loss(leaves, x, y - x if sae.has_skip else y)
     expected.backward()
     dtype = sae.weights["W_dec"].dtype
     coefficient = torch.tensor(COEFFICIENT, dtype=dtype)
-    step = sae.step(x.to(dtype), y.to(dtype), coefficient, dead)
+    step = micro.step(sae, x.to(dtype), y.to(dtype), coefficient, dead, micro_batches)
     assert relative(step.loss, expected.detach()) < tolerance
     assert set(step.gradients) == set(w)
     for name, leaf in leaves.items():
@@ -117,6 +125,25 @@ def test_gradients_equal_autograd(
     y = x if target == "same layer" else other
     sae = architecture({name: value.to(dtype) for name, value in w.items()}, activation)
     check(sae, loss, w, x, y, DEAD, tolerance)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "activation", "loss"),
+    cases(),
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+@pytest.mark.parametrize("micro_batches", [2, 4, 5, 8])  # of 24 tokens: 5 leaves a shorter last
+def test_micro_batches_add_up_to_the_whole_batch(
+    architecture: type[Sae], activation: Activation, loss: Loss, micro_batches: int, path: str
+) -> None:
+    w, x, y = make(threshold=isinstance(activation, Jump))
+    check(architecture(w, activation), loss, w, x, y, DEAD, 1e-12, micro_batches)
+    coefficient = torch.tensor(COEFFICIENT, dtype=torch.float64)
+    whole = architecture(w, activation).step(x, y, coefficient, DEAD)
+    parts = micro.step(architecture(w, activation), x, y, coefficient, DEAD, micro_batches)
+    assert parts.fired_F.tolist() == whole.fired_F.tolist()
+    for name in ("reconstruction_loss", "l0", "l1", "residual_BO"):
+        torch.testing.assert_close(getattr(parts, name), getattr(whole, name), msg=name)
 
 
 @pytest.mark.parametrize("shift", [-100.0, -1.5, 0.0, 1.5, 100.0])

@@ -8,6 +8,7 @@ import random
 import resource
 import signal
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -52,11 +53,16 @@ class Engine:
     """One attempt in a process of its own."""
 
     def __init__(
-        self, spec: RunSpec, run_dir: Path, crash_at: str = "", largest_file: int = 0
+        self,
+        spec: RunSpec,
+        run_dir: Path,
+        crash_at: str = "",
+        prepare: Callable[[], None] | None = None,
     ) -> None:
+        """`prepare` is called in the process before it trains."""
         self._pipe, theirs = _processes.Pipe(duplex=False)
         self._process = _processes.Process(
-            target=_attempt, args=(spec, run_dir, theirs, crash_at, largest_file), daemon=True
+            target=_attempt, args=(spec, run_dir, theirs, crash_at, prepare), daemon=True
         )
         self._process.start()
         theirs.close()
@@ -83,20 +89,28 @@ class Engine:
 
 
 def _attempt(
-    spec: RunSpec, run_dir: Path, pipe: Connection, crash_at: str, largest_file: int
+    spec: RunSpec,
+    run_dir: Path,
+    pipe: Connection,
+    crash_at: str,
+    prepare: Callable[[], None] | None,
 ) -> None:
     import torch
 
     torch.set_num_threads(1)
     os.environ[crash.VARIABLE] = crash_at
-    if largest_file:
-        # Python ignores the signal that goes with it, and the write fails as on a full disk.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    if prepare is not None:
+        prepare()
     try:
         for event in train(spec, run_dir):
             pipe.send(event.to_dict())
     except OSError as error:
         pipe.send({"event": "failed", "error": sentence(error)})
+
+
+def limit_files(size: int) -> None:
+    """Python ignores the signal that goes with it, and the write fails as on a full disk."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def newest_first(run_dir: Path) -> tuple[Path, ...]:
@@ -219,7 +233,9 @@ def test_a_full_disk_fails_the_run_with_the_reason_and_keeps_the_last_checkpoint
     assert first.end() == -signal.SIGKILL
     (intact,) = newest_first(tmp_path / "run")
     size = (intact / "tensors.safetensors").stat().st_size
-    full = start(make_spec, "standard", tmp_path / "run" / "2", largest_file=size // 2)
+    full = start(
+        make_spec, "standard", tmp_path / "run" / "2", prepare=partial(limit_files, size // 2)
+    )
     assert full.end() == 0
     assert full.events[-1] == {
         "event": "failed",

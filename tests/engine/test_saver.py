@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from workers.engine import checkpoint
+from workers.engine import checkpoint, events
 from workers.engine.checkpoint import Saved
+from workers.engine.config import RunSpec
 from workers.engine.saver import Saver
+from workers.engine.train import train
 
 
 @pytest.fixture
@@ -62,3 +66,18 @@ def test_what_goes_wrong_in_the_thread_reaches_the_run(
         list(saver.begin(10, {}, {}, None))
         with pytest.raises(OSError, match="No space left"):
             list(saver.wait())
+
+
+def test_a_run_stands_still_for_less_than_a_twentieth_of_its_time(
+    make_spec: Callable[..., RunSpec], tmp_path: Path
+) -> None:
+    """At a tenth of the smallest interval a run may have."""
+    spec = make_spec("standard", latent_dim=1024, num_steps=300, checkpoint_interval=100)
+    stalled = begun = ended = 0.0
+    for event in train(spec, tmp_path):
+        if isinstance(event, events.Phase):
+            begun = time.perf_counter() if event.phase == "training" else begun
+            ended = time.perf_counter() if event.phase == "evaluating" else ended
+        if isinstance(event, events.CheckpointSaved):
+            stalled += event.stalled_seconds
+    assert 0 < stalled < 0.05 * (ended - begun)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from . import micro
 from .activations import Activations
 from .config import Plan
 from .normalize import Normalized
@@ -14,19 +15,30 @@ from .state import State
 def advance(state: State, plan: Plan, batch: Activations) -> int:
     """Train on a batch. Returns how many dead latents were resampled after the step."""
     h, sae, number = plan.hyperparameters, state.sae, state.step + 1
-    normalized = state.normalizer(batch.x, batch.y)
-    coefficient = state.penalty.coefficient(number)
-    step = sae.step(normalized.x, normalized.y, coefficient, state.dead.indices)
-    remove_parallel(step.gradients, sae.weights)
+    normalized, step = state.micro.fitting(
+        sae, len(batch), lambda count: _computed(state, batch, number, count)
+    )
     state.optimizer.step(step.gradients, learning_rate(plan, number))
     project(sae.weights)
     state.penalty.observe(number, step.l0)
     state.dead.add(step.fired_F, len(batch))
-    terms = [step.loss, step.reconstruction_loss, step.l0, step.l1]
-    state.window.add(batch, normalized, step.residual_BO, terms)
     state.step = number
     due = h.resample_steps and number % h.resample_steps == 0 and number < h.num_steps
     return _resample(state, plan, normalized, step) if due else 0
+
+
+def _computed(
+    state: State, batch: Activations, number: int, micro_batches: int
+) -> tuple[Normalized, Step]:
+    """All of a step that takes memory. Nothing is changed but the window, and that at the end."""
+    sae, dead = state.sae, state.dead.indices
+    normalized = state.normalizer(batch.x, batch.y)
+    coefficient = state.penalty.coefficient(number)
+    step = micro.step(sae, normalized.x, normalized.y, coefficient, dead, micro_batches)
+    remove_parallel(step.gradients, sae.weights)
+    terms = [step.loss, step.reconstruction_loss, step.l0, step.l1]
+    state.window.add(batch, normalized, step.residual_BO, terms)
+    return normalized, step
 
 
 def _resample(state: State, plan: Plan, normalized: Normalized, step: Step) -> int:

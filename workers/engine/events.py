@@ -33,7 +33,10 @@ class Phase(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """Model and data are ready; `tokens` are those available for training."""
+    """Model and data are ready; `tokens` are those available for training.
+
+    `memory_bytes` is what the process is reckoned to hold at its largest (`preflight.py`).
+    """
 
     name: ClassVar[str] = "started"
     num_steps: int
@@ -45,6 +48,7 @@ class Started(Event):
     dtype: str
     tokens: int
     dead_window_tokens: int
+    memory_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -58,19 +58,27 @@ def export(
     metadata: dict[str, Any],
     evaluation: Evaluation,
 ) -> Exported:
-    """Write `out`, whole or not at all, and read it back. Raises `ExportError` if it differs."""
+    """Write `out`, whole or not at all, and read it back.
+
+    Raises `ExportError` if it differs, `OSError` where it cannot be written; then nothing of it
+    stays behind.
+    """
     why_plain = _why_plain(plan)
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    write_tensors(temporary / _WEIGHTS, folded(sae, normalizer))
-    log_frequency_F = evaluation.frequency_F.clamp_min(1e-10).log10()
-    write_tensors(temporary / _SPARSITY, {"sparsity": log_frequency_F})
-    config = _config(sae, normalizer, plan, why_plain)
-    write_json(temporary / _CONFIG, config | {"metadata": _metadata(plan, spec) | metadata})
-    difference = _compare(temporary, sae, normalizer, evaluation.sample)
-    crash.point("export.written")
-    replace(temporary, out)
+    try:
+        temporary.mkdir(parents=True)
+        write_tensors(temporary / _WEIGHTS, folded(sae, normalizer))
+        log_frequency_F = evaluation.frequency_F.clamp_min(1e-10).log10()
+        write_tensors(temporary / _SPARSITY, {"sparsity": log_frequency_F})
+        config = _config(sae, normalizer, plan, why_plain)
+        write_json(temporary / _CONFIG, config | {"metadata": _metadata(plan, spec) | metadata})
+        difference = _compare(temporary, sae, normalizer, evaluation.sample)
+        crash.point("export.written")
+        replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
     crash.point("export.renamed")
     name = "safetensors" if why_plain else "saelens"
     return Exported(out, name, difference, why_plain)

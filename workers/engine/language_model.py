@@ -5,6 +5,7 @@ Shapes: N contexts, T positions, D width.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from functools import cache
@@ -14,8 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from . import memory
 from .config.hyperparameters import Dtype, Hook
+from .failure import TrainingError
 from .model import ModelError
+
+log = logging.getLogger(__name__)
 
 # Names that families of models give to the two halves of a block.
 _SUBMODULES: dict[str, tuple[str, ...]] = {
@@ -50,6 +55,7 @@ class LanguageModel:
         self.transformer = transformer.eval().requires_grad_(False)
         blocks = block_list(transformer)
         self._modules = [_module(blocks, site) for site in sites]
+        self.most_contexts: int | None = None  # of one pass; None until one did not fit
         del blocks[max(site.layer for site in sites) + 1 :]
 
     @classmethod
@@ -73,9 +79,32 @@ class LanguageModel:
         model.transformer.to(device)
         return model
 
-    @torch.no_grad()
     def capture(self, ids_NT: Tensor) -> list[Tensor]:
-        """Activations [N, T, D] at every site, in the order the sites were given."""
+        """Activations [N, T, D] at every site, in the order the sites were given.
+
+        A pass that does not fit into memory is repeated in halves, and so are those that follow.
+        Raises `TrainingError` where one context does not fit.
+        """
+        while True:
+            parts = torch.split(ids_NT, self.most_contexts or len(ids_NT))
+            try:
+                return _joined([self._pass(part) for part in parts])
+            except memory.ERRORS as error:
+                if not memory.exhausted(error):
+                    raise
+                log.warning("A forward pass over %s ids does not fit: %s", parts[0].shape, error)
+            if len(parts[0]) == 1:
+                raise TrainingError(
+                    "Memory does not suffice for the language model's forward pass over one "
+                    f"context of {ids_NT.shape[1]:,} tokens. Choose a smaller buffer, a "
+                    "tokenization with shorter contexts, or a larger device."
+                )
+            self.most_contexts = -(-len(parts[0]) // 2)
+            memory.release()
+
+    @torch.no_grad()
+    def _pass(self, ids_NT: Tensor) -> list[Tensor]:
+        """One forward pass, up to the deepest site."""
         seen: dict[int, Tensor] = {}
 
         def keep(index: int, output: Any) -> None:
@@ -95,6 +124,12 @@ class LanguageModel:
             for handle in handles:
                 handle.remove()
         raise ModelError("The forward pass ended without passing the layer that is read.")
+
+
+def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
+    if len(parts) == 1:
+        return parts[0]
+    return [torch.cat(of_site) for of_site in zip(*parts, strict=True)]
 
 
 def block_list(transformer: nn.Module) -> nn.ModuleList:

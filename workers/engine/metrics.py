@@ -36,16 +36,21 @@ class Window:
     def add(
         self, batch: Activations, normalized: Normalized, residual_BO: Tensor, terms: list[Tensor]
     ) -> None:
-        """Add a batch. `terms` are loss, reconstruction_loss, l0 and l1, means over its tokens."""
+        """Add a batch. `terms` are loss, reconstruction_loss, l0 and l1, means over its tokens.
+
+        All sums are made before the first is added: where memory runs out nothing is changed.
+        """
         error = _error(residual_BO, normalized.unit)
-        delta_square = error.new_zeros(())
+        delta_square, delta_sum_O = error.new_zeros(()), torch.zeros_like(self._delta_sum_O)
         if self._has_skip:
             delta_BO = batch.y - batch.x
-            delta_square = _square(delta_BO)
-            self._delta_sum_O += _sums(delta_BO)
+            delta_square, delta_sum_O = _square(delta_BO), _sums(delta_BO)
         means = [term.double() * len(batch) for term in terms]
-        self._scalars += torch.stack([*means, error, _square(batch.y), delta_square])
-        self._sum_O += _sums(batch.y)
+        scalars = torch.stack([*means, error, _square(batch.y), delta_square])
+        sum_O = _sums(batch.y)
+        self._delta_sum_O += delta_sum_O
+        self._scalars += scalars
+        self._sum_O += sum_O
         self.tokens += len(batch)
 
     @property

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from .config import Hyperparameters
+from .moments import RoundedAdam
 from .sae import Weights
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -17,10 +18,23 @@ class Optimizer:
     """Changes the weights it was given in place."""
 
     def __init__(self, weights: Weights, h: Hyperparameters) -> None:
+        """All memory is taken here, so that a step cannot run out of it between two weights."""
         self._weights = weights
         self._clip = h.gradient_clip
-        betas = (h.adam_beta1, h.adam_beta2)
-        self._adam = torch.optim.Adam(list(weights.values()), betas=betas, fused=True)
+        betas, parameters = (h.adam_beta1, h.adam_beta2), list(weights.values())
+        rounded = h.moments_dtype == "bfloat16"
+        self._adam: torch.optim.Optimizer = (
+            RoundedAdam(parameters, betas, h.seed)
+            if rounded
+            else torch.optim.Adam(parameters, betas=betas, fused=True)
+        )
+        dtype = torch.bfloat16 if rounded else torch.float32
+        for weight in parameters:
+            device = torch.device("cpu") if rounded else weight.device
+            self._adam.state[weight] = {
+                "step": torch.zeros((), dtype=torch.float32, device=device),
+                **{moment: torch.zeros_like(weight, dtype=dtype) for moment in _MOMENTS},
+            }
 
     def step(self, gradients: Weights, learning_rate: float) -> None:
         """One step; `gradients` are used up."""
@@ -35,28 +49,26 @@ class Optimizer:
     def reset(self, latents: Tensor) -> None:
         """Forget the moments of these latents: they belong to what the rows were before."""
         for name, weight in self._weights.items():
-            state = self._adam.state.get(weight)
-            if state and name != "b_dec":
+            if name != "b_dec":
                 for moment in _MOMENTS:
-                    state[moment][latents] = 0
+                    self._adam.state[weight][moment][latents] = 0
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         tensors: dict[str, Tensor] = {}
         steps: dict[str, float] = {}
         for name, weight in self._weights.items():
-            state = self._adam.state.get(weight)
-            if state:
-                tensors |= {f"{name}.{moment}": state[moment] for moment in _MOMENTS}
-                steps[name] = float(state["step"])
+            state = self._adam.state[weight]
+            tensors |= {f"{name}.{moment}": state[moment] for moment in _MOMENTS}
+            steps[name] = float(state["step"])
         return tensors, {"steps": steps}
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        # Copied in place, so that the memory is aligned as in a run that was never interrupted.
         for name, count in numbers["steps"].items():
-            weight = self._weights[name]
-            # Cloned, so that the memory is aligned as it is in a run that was never interrupted.
-            moments = {m: tensors[f"{name}.{m}"].to(weight.device).clone() for m in _MOMENTS}
-            step = torch.tensor(count, dtype=torch.float32, device=weight.device)
-            self._adam.state[weight] = {"step": step, **moments}
+            state = self._adam.state[self._weights[name]]
+            state["step"].fill_(count)
+            for moment in _MOMENTS:
+                state[moment].copy_(tensors[f"{name}.{moment}"])
 
 
 def _clip(gradients: list[Tensor], largest: float) -> None:

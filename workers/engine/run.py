@@ -10,17 +10,18 @@ import warnings
 from pathlib import Path
 from typing import TextIO
 
-import torch
 from pydantic import ValidationError
 
+from . import memory
 from .checkpoint import CheckpointError
 from .config import ConfigError, RunSpec
 from .events import Event, Failed
 from .export import ExportError
+from .failure import TrainingError
 from .model import ModelError
 from .rehearsal import rehearse
 from .tokens import TokenizeError
-from .train import TrainingError, train
+from .train import train
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,7 @@ def sentence(error: Exception) -> str:
     """What a researcher is told; the log has the traceback."""
     if isinstance(error, _SENTENCES):
         return str(error)
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if memory.exhausted(error):
         return (
             "The device ran out of memory. Choose a smaller batch size, latent dimension or "
             "buffer, or a larger device."

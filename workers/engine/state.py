@@ -13,6 +13,7 @@ from .config import Plan
 from .dead import DeadLatents
 from .diagnosis import Diagnosis
 from .metrics import Window
+from .micro import Micro
 from .normalize import Normalizer
 from .optimizer import Optimizer
 from .order import Position
@@ -40,6 +41,7 @@ class State:
     window: Window
     normalizer: Normalizer
     diagnosis: Diagnosis
+    micro: Micro = field(default_factory=Micro)
     step: int = 0
     position: Position = field(default_factory=Position)
     last_loss: float | None = None
@@ -110,4 +112,5 @@ class State:
             "dead": self.dead,
             "window": self.window,
             "diagnosis": self.diagnosis,
+            "micro": self.micro,
         }

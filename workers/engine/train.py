@@ -21,11 +21,14 @@ from .config import plan as settled_plan
 from .divergence import Divergence
 from .evaluate import evaluate
 from .export import export
+from .failure import TrainingError
 from .language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
-from .model import inspect
+from .model import inspect, model_size
 from .order import Order, Split
+from .preflight import Footprint, preflight
 from .saver import Saver
 from .schedule import learning_rate
+from .shortage import Shortage
 from .state import State
 from .tokens import TokenizeError, Tokens, tokenizer_digest
 
@@ -55,10 +58,6 @@ class Asked:
         return cls(facts, plan, tokens, split, settled_device(spec.device))
 
 
-class TrainingError(Exception):
-    """The run cannot go on; the message is a sentence for the researcher."""
-
-
 def train(
     spec: RunSpec,
     run_dir: Path,
@@ -80,14 +79,22 @@ def train(
     for problem in warnings(spec.config, asked.facts, split.n_usable):
         yield events.Warned(step=0, code=problem.field, message=problem.message)
 
+    # Whether it can fit, before anything large is loaded.
+    dtype = settled_dtype(h.dtype, device)
+    size = model_size(spec.model_path, asked.facts.d_model, plan.deepest_layer)
+    fits = preflight(Footprint(plan, size, split.n_usable, device, dtype))
+    if fits.warning:
+        yield events.Warned(step=0, code="memory", message=fits.warning)
+
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
     loaded = yield from _newest(spec, tokens)
-    dtype = _DTYPES[loaded[1]["dtype"]] if loaded else settled_dtype(h.dtype, device)
+    dtype = _DTYPES[loaded[1]["dtype"]] if loaded else dtype
     model = LanguageModel.load(spec.model_path, sites(plan), device, dtype)
     reader = Reader(model, tokens, device)
     order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
     stream = Stream(reader, order, h.batch_size, lambda: stop() or pause())
     state = State.fresh(plan, device, dtype)
+    state.micro.count = fits.micro_batches
     if loaded:
         state.restore(*loaded)
         stream.position = state.position
@@ -115,13 +122,15 @@ def train(
         dtype=dtype_name(dtype),
         tokens=split.n_usable,
         dead_window_tokens=plan.dead_window_tokens,
+        memory_bytes=fits.peak_bytes,
     )
     yield events.Phase(step=state.step, phase="training")
     with Saver(run_dir / "checkpoints") as saver:
         try:
             label = {"identity": _identity(spec, tokens), "dtype": dtype_name(dtype)}
+            shortage = Shortage(plan, state.micro, model)
             stopped = yield from _steps(
-                state, plan, stream, Clock(reader), saver, label, split.n_usable
+                state, plan, stream, Clock(reader), saver, label, split.n_usable, shortage
             )
             yield from saver.wait()
             if stopped and pause():
@@ -143,6 +152,7 @@ def _steps(
     saver: Saver,
     label: dict[str, Any],
     n_usable: int,
+    shortage: Shortage,
 ) -> Generator[events.Event, None, bool]:
     """Train to the last step or until stopped, then save the state; whether it was stopped."""
     h, divergence = plan.hyperparameters, Divergence()
@@ -158,6 +168,7 @@ def _steps(
             raise _diverged(state.step)
         state.position = stream.position
         clock.add(batch)
+        yield from shortage.look(state.step)
         if resampled:
             yield events.Resampled(step=state.step, count=resampled)
         if state.step % h.log_interval == 0 or state.step == h.num_steps:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from .checkpoints import INTERVAL, Checkpoints
 from .extraction import Extraction
 
 
@@ -46,6 +47,7 @@ class Report:
     floor_milliseconds: float = 0.0
     steps: list[OurStep] = field(default_factory=list)
     sparse_over_dense: float | None = None
+    checkpoints: Checkpoints | None = None
     peers: list[PeerStep] = field(default_factory=list)
     peers_missing: list[str] = field(default_factory=list)
     extraction: Extraction | None = None
@@ -78,6 +80,8 @@ def table(report: Report) -> str:
     lines.append(f"floor (encoder product and Adam): {report.floor_milliseconds:.0f} ms")
     if report.sparse_over_dense:
         lines.append(f"sparse against dense: {report.sparse_over_dense:.2f} times as fast")
+    if report.checkpoints:
+        lines.append(_checkpoint(report.checkpoints))
     if report.peers:
         lines.append("")
         lines += _grid(
@@ -106,6 +110,15 @@ def table(report: Report) -> str:
             f"end to end: {report.end_to_end_tokens_per_second:,.0f} tokens/s",
         ]
     return "\n".join(lines)
+
+
+def _checkpoint(found: Checkpoints) -> str:
+    return (
+        f"checkpoint: {1000 * found.stalled_seconds:.0f} ms stalled, "
+        f"{1000 * found.beside_seconds:.0f} ms beside the training (which they slow by "
+        f"{1000 * found.slowed_seconds:.0f} ms), {found.percent:.2f} % of wall time at "
+        f"{INTERVAL:,} steps"
+    )
 
 
 def _grid(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import platform
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..advance import advance
 from ..language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
 from ..order import Order, Split
 from ..tokens import Tokens
-from . import extraction, peers
+from . import checkpoints, extraction, peers
 from .report import OurStep, PeerStep, Report
 from .steps import Floor, Runner, cases
 from .timing import Times, in_turns
@@ -65,6 +66,12 @@ def bench(options: Options, say: Callable[[str], None] = lambda _: None) -> Repo
     say("steps")
     times = in_turns({"floor": floor, **runners}, batches, options.rounds, device)
     _write_steps(report, runners, times, options)
+    say("checkpoints")
+    # On the disk of the data, where there are any: that of a run is there too.
+    beside = options.tokens_path.parent if options.tokens_path else None
+    with tempfile.TemporaryDirectory(dir=beside, prefix="bench-") as folder:
+        runner = runners[f"standard, top {options.k}"]
+        report.checkpoints = checkpoints.measure(runner, batches, options.rounds, Path(folder))
     if options.with_peers:
         _write_peers(report, runners, batches, options, device, say)
     if source:

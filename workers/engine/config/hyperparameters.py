@@ -37,6 +37,7 @@ Hook = Literal["resid_post", "mlp_out", "attn_out"]
 Normalization = Literal["none", "layer_norm", "constant_norm"]
 Target = Literal["same_layer", "next_layer"]
 Dtype = Literal["auto", "float32", "bfloat16"]
+MomentsDtype = Literal["float32", "bfloat16"]
 
 
 class Hyperparameters(BaseModel):
@@ -257,6 +258,11 @@ class Hyperparameters(BaseModel):
     dtype: Dtype = hyper(
         "auto",
         "Number format of the model's forward pass and the SAE's products; weights stay float32.",
+        section=Section.OPTIMIZATION,
+    )
+    moments_dtype: MomentsDtype = hyper(
+        "float32",
+        "Number format in which Adam's two moments are kept; bfloat16 takes half their memory.",
         section=Section.OPTIMIZATION,
     )
     buffer_tokens: int = hyper(

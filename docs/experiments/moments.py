@@ -1,0 +1,73 @@
+"""Adam's moments in float32 and in bfloat16 on the same batches: what they take, how they train.
+
+    python docs/experiments/moments.py RUN_DIR
+
+RUN_DIR holds a run.json (any attempt's folder does). Its tokens are read once; two SAEs take turns
+on every batch; both are then compared on contexts that neither has seen. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from workers.engine.activations import Reader, Stream, chunk_contexts
+from workers.engine.advance import advance
+from workers.engine.config import ModelFacts, Plan, RunSpec, plan
+from workers.engine.evaluate import evaluate
+from workers.engine.language_model import LanguageModel, settled_device, settled_dtype
+from workers.engine.model import inspect
+from workers.engine.order import Order, Split
+from workers.engine.state import State
+from workers.engine.train import open_tokens, sites
+
+_EVALUATED_TOKENS = 8192
+
+
+def main(run_dir: Path) -> dict[str, dict[str, float]]:
+    spec = RunSpec.read(run_dir)
+    folder = inspect(spec.model_path)
+    facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
+    plans = {dtype: _plan(spec, facts, dtype) for dtype in ("float32", "bfloat16")}
+    one = plans["float32"]
+    h, tokens, device = one.hyperparameters, open_tokens(spec), settled_device(spec.device)
+    dtype = settled_dtype(h.dtype, device)
+    reader = Reader(LanguageModel.load(spec.model_path, sites(one), device, dtype), tokens, device)
+    split = Split.of(tokens, h.held_out_tokens)
+    order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
+    stream = Stream(reader, order, h.batch_size, bool)
+    states = {name: State.fresh(each, device, dtype) for name, each in plans.items()}
+    for state in states.values():
+        state.settle(stream.first_chunk())
+    seconds: dict[str, list[float]] = {name: [] for name in states}
+    for _ in range(h.num_steps):
+        batch = stream.next()
+        for name, state in states.items():
+            begun = time.perf_counter()
+            advance(state, plans[name], batch)
+            seconds[name].append(time.perf_counter() - begun)
+    found = {}
+    for name, state in states.items():
+        seen = evaluate(state.sae, state.normalizer, reader, split.held_out, _EVALUATED_TOKENS)
+        moments, _ = state.optimizer.state()
+        found[name] = {
+            "fvu": seen.metrics["fvu"],
+            "l0": seen.metrics["l0"],
+            "moments_bytes": sum(value.nbytes for value in moments.values()),
+            "step_milliseconds": 1000 * statistics.median(seconds[name]),
+        }
+    return found
+
+
+def _plan(spec: RunSpec, facts: ModelFacts, moments_dtype: str) -> Plan:
+    h = spec.config.hyperparameters.model_copy(update={"moments_dtype": moments_dtype})
+    return plan(spec.config.model_copy(update={"hyperparameters": h}), facts)
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(Path(sys.argv[1])), indent=1) + "\n")

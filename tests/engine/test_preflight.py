@@ -1,0 +1,206 @@
+"""What a run needs is reckoned before it starts, and is what it then takes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoModel
+
+from tests.engine.test_rehearsal import engine
+from workers.engine import events, room
+from workers.engine.config import ModelFacts, Plan, RunSpec
+from workers.engine.failure import TrainingError
+from workers.engine.language_model import LanguageModel
+from workers.engine.model import model_size
+from workers.engine.preflight import Footprint, preflight
+from workers.engine.train import train
+
+MakeSpec = Callable[..., RunSpec]
+GB = 10**9
+LARGE = {
+    "top_k_sparsity": 1.0,
+    "latent_dim": 1024,
+    "batch_size": 32_768,
+    "buffer_tokens": 32_768,
+}
+
+
+@pytest.fixture
+def footprint(make_spec: MakeSpec, model_folder: Path) -> Footprint:
+    """Of a run whose pre-activations, 134 MB, are the most of it."""
+    config = make_spec(
+        "standard", top_k_sparsity=1.0, latent_dim=1024, batch_size=32_768, buffer_tokens=32_768
+    ).config
+    plan = Plan.of(config, ModelFacts(d_model=32, n_layers=4))
+    size = model_size(model_folder, 32, 1)
+    return Footprint(plan, size, 50_000, torch.device("cpu"), torch.float32)
+
+
+def there_is(monkeypatch: pytest.MonkeyPatch, n: float) -> None:
+    monkeypatch.setattr(room, "on_host", lambda: int(n))
+
+
+def test_a_run_that_fits_starts_whole_and_without_a_word(
+    footprint: Footprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there_is(monkeypatch, 10 * GB)
+    found = preflight(footprint)
+    assert (found.micro_batches, found.warning) == (1, "")
+    assert found.peak_bytes > footprint.need(1).host(footprint.device)
+
+
+def test_a_run_that_fits_only_in_parts_starts_in_as_few_as_fit(
+    footprint: Footprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for count in (2, 4, 8):
+        there_is(monkeypatch, footprint.need(count).host(footprint.device))
+        assert preflight(footprint).micro_batches == count
+
+
+def test_where_it_is_tight_the_figures_are_told(
+    footprint: Footprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there_is(monkeypatch, 1.05 * footprint.need(1).host(footprint.device))
+    told = preflight(footprint).warning
+    assert told.startswith("Memory is tight: the run needs about ")
+    assert "134 MB for pre-activations" in told
+
+
+def test_what_cannot_fit_ends_before_anything_large_is_loaded(
+    make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there_is(monkeypatch, 1_000_000)
+
+    def never(*_: object) -> None:
+        raise AssertionError("the model was loaded")
+
+    monkeypatch.setattr(LanguageModel, "load", never)
+    with pytest.raises(TrainingError, match=r"does not suffice: the run needs .* 1 MB are avail"):
+        list(train(make_spec("standard"), tmp_path))
+
+
+def test_a_tight_run_says_so_and_trains_in_the_parts_it_was_given(
+    make_spec: MakeSpec,
+    footprint: Footprint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there_is(monkeypatch, footprint.need(4).host(footprint.device) * 1.01)
+    spec = make_spec("standard", num_steps=2, **LARGE)
+    found = list(train(spec, tmp_path))
+    warned = {e.code: e.message for e in found if isinstance(e, events.Warned)}
+    assert "4 micro-batches of 8,192 tokens" in warned["micro_batches"]
+    assert warned["memory"].startswith("Memory is tight")
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="counts in KiB on Linux")
+@pytest.mark.parametrize(
+    ("architecture", "h"),
+    [
+        ("standard", {"top_k_sparsity": 1.0}),
+        ("transcoder", {"top_k_sparsity": 1.0, "moments_dtype": "bfloat16"}),
+        ("jumprelu", {"target_l0": 8}),
+    ],
+    ids=["topk", "transcoder in bfloat16", "jumprelu"],
+)
+def test_what_is_reckoned_is_within_15_percent_of_the_peak(
+    make_spec: MakeSpec, tmp_path: Path, architecture: str, h: dict[str, object]
+) -> None:
+    spec = make_spec(
+        architecture,
+        latent_dim=1024,
+        batch_size=16_384,
+        num_steps=6,
+        buffer_tokens=40_000,
+        checkpoint_interval=3,
+        **h,
+    )
+    found, peak = engine(spec, tmp_path)
+    assert found[-1]["event"] == "completed", found[-1]
+    (started,) = [event for event in found if event["event"] == "started"]
+    assert started["memory_bytes"] == pytest.approx(peak, rel=0.15)
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gpt_neox", "gemma2"])
+def test_the_size_of_a_model_is_that_of_its_parameters(
+    families: dict[str, Path], family: str
+) -> None:
+    model = AutoModel.from_pretrained(families[family])
+    size = model_size(families[family], 32, 1)
+    assert size.parameters == sum(p.numel() for p in model.parameters())
+    blocks = [p.numel() for n, p in model.named_parameters() if ".2." in n or ".3." in n]
+    assert size.kept == size.parameters - sum(blocks)
+    assert size.file_bytes == 4 * size.parameters
+    assert size.inner == 64
+
+
+def test_bfloat16_moments_and_parts_are_reckoned(footprint: Footprint) -> None:
+    h = footprint.plan.hyperparameters.model_copy(update={"moments_dtype": "bfloat16"})
+    half = replace(footprint, plan=replace(footprint.plan, hyperparameters=h))
+    assert footprint.need(1).weights - half.need(1).weights == 4 * footprint.parameters
+    assert footprint.need(2).pre_activations * 2 == footprint.need(1).pre_activations
+    assert footprint.need(2).step - footprint.need(4).step > 0
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text + "\n")
+    return root
+
+
+MEMINFO = {"proc/meminfo": "MemTotal: 8000 kB\nMemAvailable:    5000 kB\nSwapFree: 0 kB"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 5000 * 1024),
+        (
+            {
+                "proc/self/cgroup": "0::/box/run",
+                "sys/fs/cgroup/box/memory.max": "3000000",
+                "sys/fs/cgroup/box/memory.current": "1500000",
+                "sys/fs/cgroup/box/memory.stat": "anon 900000\ninactive_file 500000",
+                "sys/fs/cgroup/box/run/memory.max": "max",
+                "sys/fs/cgroup/box/run/memory.current": "1000000",
+            },
+            2_000_000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "5:cpu,memory:/as/the/host/sees/it",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1200000",
+                "sys/fs/cgroup/memory/memory.stat": "cache 300000\ntotal_inactive_file 200000",
+            },
+            1_000_000,
+        ),
+        (
+            {
+                "proc/self/cgroup": "0::/",
+                "sys/fs/cgroup/memory.max": "900",
+                "sys/fs/cgroup/memory.current": "1000",
+            },
+            0,
+        ),
+    ],
+    ids=["no group", "version 2", "version 1", "over its limit"],
+)
+def test_the_room_is_the_least_that_kernel_and_groups_leave(
+    tmp_path: Path, files: dict[str, str], expected: int
+) -> None:
+    assert room.on_host(write(tmp_path, MEMINFO | files)) == expected
+
+
+def test_a_system_that_does_not_say_holds_nothing_back(
+    footprint: Footprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert room.on_host(tmp_path) is None
+    monkeypatch.setattr(room, "on_host", lambda: None)
+    assert preflight(footprint).micro_batches == 1

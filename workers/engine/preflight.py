@@ -1,0 +1,225 @@
+"""Whether a run will fit into memory, reckoned from its shapes before anything large is loaded.
+
+Nothing is measured and nothing is tried: `rehearsal.py` does that before a run is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from . import memory, room
+from .config import Architecture, Plan
+from .failure import TrainingError
+from .micro import doubles
+from .model import ModelSize
+from .sae.dense import Products
+
+log = logging.getLogger(__name__)
+
+_FLOAT32 = 4
+# A shape says what tensors hold, not what libraries keep beside them: what is reckoned may be off
+# by this much (docs/performance.md), so only what is further beyond is refused.
+_ERROR = 0.15
+# Tokens of one forward pass, as activations.py reads.
+_PASS_TOKENS = {"cpu": 4096, "cuda": 32768}
+# Tokens that normalization is estimated on, as state.py does.
+_ESTIMATE_TOKENS = 32_768
+# Bytes a sparse step holds per active pair: indices, values, their order by latent, the CSR forms.
+# JumpReLU holds the pairs above their threshold besides those in its reach.
+_PAIR_BYTES, _JUMP_PAIR_BYTES = 64, 96
+# Arrays of hidden states, and of the inner width of an MLP, that a pass leaves on the heap.
+_HIDDEN, _INNER = 6, 6
+# What the libraries of language models take once one is loaded, measured with one of few weights.
+_LIBRARIES = 240_000_000
+# Arrays over all pairs that a dense step holds on a GPU, where it is not cut into blocks.
+_DENSE_ARRAYS = 4
+
+
+@dataclass(frozen=True)
+class Need:
+    """Bytes of the parts of a run. All but `copy` lie on the device that trains."""
+
+    language_model: int
+    loading: int  # what is held more of it while it is read
+    weights: int  # with Adam's moments
+    buffer: int  # activations of a chunk
+    reading: int  # a forward pass, or joining its results
+    settling: int  # estimating the normalization
+    pre_activations: int
+    step: int  # gradients and all that a step takes besides
+    copy: int  # of the state while a checkpoint is written
+
+    @property
+    def device(self) -> int:
+        """At the peak, on the device that trains."""
+        stays = self.language_model + self.weights + self.buffer
+        phases = (self.reading + self.pre_activations, self.settling)
+        return stays + max(*phases, self.pre_activations + self.step)
+
+    def host(self, device: torch.device) -> int:
+        """At the peak, in this process's own memory."""
+        if device.type == "cuda":
+            return _LIBRARIES + max(self.language_model + self.loading, self.copy)
+        return _LIBRARIES + max(self.device + self.copy, self.language_model + self.loading)
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """All that the memory of a run depends on; `n_usable` are the tokens to train on."""
+
+    plan: Plan
+    model: ModelSize
+    n_usable: int
+    device: torch.device
+    dtype: torch.dtype
+
+    def need(self, count: int) -> Need:
+        """What it will hold besides what this process holds already, in `count` micro-batches."""
+        plan, h, size = self.plan, self.plan.hyperparameters, self.dtype.itemsize
+        widths = plan.d_in + (plan.d_out if plan.has_own_target else 0)
+        held = min(h.buffer_tokens, self.n_usable)
+        moments = 2 if h.moments_dtype == "bfloat16" else _FLOAT32
+        state = self.parameters * (_FLOAT32 + 2 * moments)
+        in_a_pass = _PASS_TOKENS.get(self.device.type, 4096) * (
+            _HIDDEN * plan.d_in + _INNER * self.model.inner
+        )
+        # Raw, normalized, and one side in double precision.
+        settled = 2 * widths * _FLOAT32 + 8 * max(plan.d_in, plan.d_out)
+        micro = -(-h.batch_size // count)
+        # Weights are mapped from their files and cost what is used of them; where the number format
+        # is another one, all of the model is copied and then cut off.
+        model, kept = self.model, self.model.kept * size
+        converted = model.file_bytes != model.parameters * size
+        return Need(
+            language_model=kept,
+            loading=model.parameters * size - kept if converted else 0,
+            weights=state,
+            buffer=held * widths * size,
+            reading=max(held * widths, in_a_pass) * size,
+            settling=min(_ESTIMATE_TOKENS, held) * settled,
+            pre_activations=micro * plan.d_sae * size,
+            step=self._step(micro, 2 if count > 1 else 1),
+            copy=state,
+        )
+
+    @property
+    def parameters(self) -> int:
+        plan = self.plan
+        thresholds = plan.d_sae if plan.architecture is Architecture.JUMPRELU else 0
+        return plan.d_sae * (plan.d_in + plan.d_out + 1) + plan.d_out + thresholds
+
+    def _step(self, micro: int, gradients: int) -> int:
+        """So many sets of gradients, the way to them, and the batch."""
+        plan, h = self.plan, self.plan.hyperparameters
+        # Of a micro-batch the residual, its gradient and its square; of the whole batch the raw
+        # and the normalized activations, the residual, and what metrics are summed from.
+        sides = plan.d_in + (plan.d_out if plan.has_own_target else 0)
+        rows = 3 * micro * plan.d_out + h.batch_size * (2 * sides + 2 * plan.d_out)
+        # Before the optimizer: the product that keeps the decoder's rows at length one.
+        projecting = plan.d_sae * plan.d_out
+        work = max(self._work(micro) + rows * _FLOAT32, projecting * _FLOAT32)
+        return gradients * self.parameters * _FLOAT32 + work
+
+    def _work(self, micro: int) -> int:
+        """The sparse way at its most active, or on a GPU the dense one."""
+        plan = self.plan
+        if plan.k is not None:
+            return micro * plan.k * _PAIR_BYTES
+        if self.device.type == "cuda":
+            return _DENSE_ARRAYS * micro * plan.d_sae * self.dtype.itemsize
+        share = Products(self.dtype).worth_sparse(torch.empty(0))
+        jump = plan.architecture is Architecture.JUMPRELU
+        per_pair = _JUMP_PAIR_BYTES if jump else _PAIR_BYTES
+        return int(share * micro * plan.d_sae * per_pair)
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """`peak_bytes` is told of this process at its largest; `warning` is empty where all is well."""
+
+    micro_batches: int
+    peak_bytes: int
+    warning: str
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Memory of one kind, and the bytes of it that may still be taken."""
+
+    on_gpu: bool
+    there: int
+
+    def needed(self, run: Footprint, count: int) -> int:
+        need = run.need(count)
+        return need.device if self.on_gpu else need.host(run.device)
+
+    def share(self, run: Footprint, count: int) -> float:
+        """What is needed as a part of what there is."""
+        return self.needed(run, count) / max(self.there, 1)
+
+
+def preflight(run: Footprint) -> Preflight:
+    """Compare what the run needs with what there is; choose the fewest micro-batches that fit.
+
+    Raises `TrainingError` with the figures where it cannot fit however it is cut.
+    """
+    places = list(_places(run.device))
+    shares = {c: max((p.share(run, c) for p in places), default=0.0) for c in _counts(run.plan)}
+    fitting = [count for count, share in shares.items() if share <= 1]
+    count = fitting[0] if fitting else min(shares, key=lambda count: shares[count])
+    need = run.need(count)
+    log.info("Reckoned %s in %d micro-batches; there is %s.", need, count, places)
+    if shares[count] > 1 + _ERROR:
+        raise TrainingError(_sentence("does not suffice", run, count, places))
+    tight = shares[count] > 1 - _ERROR
+    warning = _sentence("is tight", run, count, places) if tight else ""
+    return Preflight(count, _resident() + need.host(run.device), warning)
+
+
+def _places(device: torch.device) -> Iterator[_Place]:
+    if device.type == "cuda":
+        yield _Place(True, room.on_gpu(device))
+    on_host = room.on_host()
+    if on_host is not None:
+        yield _Place(False, on_host)
+
+
+def _counts(plan: Plan) -> list[int]:
+    counts = [1]
+    while doubles(counts[-1], plan.hyperparameters.batch_size):
+        counts.append(2 * counts[-1])
+    return counts
+
+
+def _sentence(verdict: str, run: Footprint, count: int, places: list[_Place]) -> str:
+    """What is needed and for what, what there is, and what to choose instead."""
+    place, need = max(places, key=lambda place: place.share(run, count)), run.need(count)
+    parts = {
+        "the language model": need.language_model,
+        "weights and moments": need.weights,
+        "gradients and the step": need.step,
+        "activations in the buffer": need.buffer + need.reading,
+        "pre-activations": need.pre_activations,
+        "the copy for checkpoints": need.copy,
+    }
+    largest = sorted(parts, key=lambda name: -parts[name])[:3]
+    listed = ", ".join(f"{memory.gigabytes(parts[name])} for {name}" for name in largest)
+    return (
+        f"Memory{' on the GPU' if place.on_gpu else ''} {verdict}: the run needs about "
+        f"{memory.gigabytes(place.needed(run, count))} and {memory.gigabytes(place.there)} are "
+        f"available. Most of it: {listed}. Choose a smaller latent_dim, buffer_tokens or "
+        "batch_size, or moments_dtype bfloat16; or end what else runs on this machine."
+    )
+
+
+def _resident() -> int:
+    """Bytes that this process holds now; 0 where the system does not say."""
+    statm = Path("/proc/self/statm")
+    pages = statm.read_text(encoding="ascii").split()[1] if statm.is_file() else "0"
+    return int(pages) * resource.getpagesize()
