@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engine.kernels import cpu
+from workers.engine.sae import cpu
 from workers.engine.sae.pairs import Pairs
 
 B, F, D = 37, 83, 21

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from .activations import Activations
-from .kernels import cpu
 from .normalize import Normalized
+from .sae import cpu
 
 _SCALARS = ("loss", "reconstruction_loss", "l0", "l1", "error", "square", "delta_square")
 

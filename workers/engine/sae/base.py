@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import Hyperparameters
-from ..kernels import cpu
+from . import cpu
 from .activation import Activation
 from .dense import Products
 from .step import Step, Weights

@@ -2,7 +2,7 @@
 
 Of F latents a few dozen are active at a token, and only those carry gradient: with N pairs in a
 batch of B tokens each product costs N / (B · F) of its dense equal (ENGINE.md, *Speed*). On a
-processor compiled loops do the work (`kernels.cpu`); on every other device the torch operations
+processor compiled loops do the work (`cpu`); on every other device the torch operations
 beside them do, and tests hold the one to the other.
 """
 
@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..kernels import cpu
+from . import cpu
 from .step import Weights
 
 _ROWS_AT_ONCE = 512

@@ -1,1 +1,0 @@
-"""Loops for what torch has no operation for, by the kind of device they run on."""
