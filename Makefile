@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: studio test test-long interop check format clean-data help
+.PHONY: studio test test-long test-gpu interop check format clean-data help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -19,6 +19,9 @@ test: $(VENV)/.test  ## every test that takes seconds
 
 test-long: $(VENV)/.test  ## the tests that take minutes, the demo training among them
 	@$(BIN)/python -m pytest -m "long"
+
+test-gpu: $(VENV)/.test  ## the kernels on a CUDA device
+	@TRITON_INTERPRET=0 $(BIN)/python -m pytest -m "gpu"
 
 check: $(VENV)/.test  ## lint, types, migrations, deployment settings
 	@$(BIN)/ruff check .

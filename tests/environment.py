@@ -15,6 +15,8 @@ os.environ["SAESTUDIO_HOME"] = str(HOME)
 os.environ["DJANGO_SETTINGS_MODULE"] = "saestudio.settings"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # Several processes share the cores.
+# Read when Triton is imported; `make test-gpu` runs the kernels on the device instead.
+os.environ.setdefault("TRITON_INTERPRET", "1")
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"  # Playwright's own loop runs in the test's thread.
 for name in ("REDIS_URL", "SAESTUDIO_SECRET_KEY", "SAESTUDIO_PORT", "SAESTUDIO_DEBUG"):
     os.environ.pop(name, None)

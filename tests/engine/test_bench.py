@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.engine.bench import Options, bench, table
+from workers.engine.bench import Options, bench, roofline, table
+from workers.engine.bench.roofline import PEAKS, roofline_seconds
 from workers.engine.bench.steps import Runner, cases
 from workers.engine.bench.timing import Times, in_turns
 
@@ -73,6 +74,27 @@ def test_without_a_model_the_activations_are_made_up() -> None:
     report = bench(Options(**SMALL))  # type: ignore[arg-type]
     assert report.extraction is None
     assert report.shape["D"] == 576
+
+
+def test_the_roofline_is_the_product_at_peak_and_adam_at_bandwidth() -> None:
+    seconds = roofline_seconds(PEAKS["NVIDIA H200"], B=4096, D=2304, F=18432)
+    product = 2 * 4096 * 2304 * 18432 / 989.5e12
+    adam = 28 * (2 * 2304 * 18432 + 18432 + 2304) / 4.8e12
+    assert seconds == pytest.approx(product + adam)
+
+
+def test_a_known_device_has_its_share_of_the_roofline_in_the_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert roofline.peak_of(torch.device("cpu")) is None
+    known = PEAKS["NVIDIA H200"]
+    monkeypatch.setattr("workers.engine.bench.run.peak_of", lambda device: known)
+    report = bench(Options(**SMALL))  # type: ignore[arg-type]
+    least = 1000 * roofline_seconds(known, 128, 576, 128)
+    assert report.roofline_milliseconds == pytest.approx(least)
+    for step in report.steps:
+        assert step.roofline_percent == pytest.approx(100 * least / step.milliseconds)
+    assert "its roofline" in table(report)
 
 
 @pytest.mark.interop

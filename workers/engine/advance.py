@@ -42,7 +42,7 @@ def _computed(
 
 
 def _resample(state: State, plan: Plan, normalized: Normalized, step: Step) -> int:
-    dead = state.dead.indices
+    dead = state.dead.known()  # here the host waits: it tells how many there were
     if dead is None:
         return 0
     resample(

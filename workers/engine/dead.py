@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .sae import gpu
+
 _PARTS = 10
 
 
@@ -23,6 +25,7 @@ class DeadLatents:
         self._counts = torch.zeros(_PARTS + 1, d_sae, dtype=torch.int64, device=device)
         self._tokens = [0] * (_PARTS + 1)
         self._now = 0
+        self._filled_up = gpu.usable(device)
         self.indices: Tensor | None = None
 
     @property
@@ -40,6 +43,13 @@ class DeadLatents:
         """Dead latents over the tokens counted so far; waits for the device."""
         return int(self._dead().sum())
 
+    def known(self) -> Tensor | None:
+        """The indices of dead latents alone, None where there are none; waits for the device."""
+        if self.indices is None or not self._filled_up:
+            return self.indices
+        known = self.indices[self.indices < len(self.indices)]
+        return known if len(known) else None
+
     def restart(self) -> None:
         """Begin a new window, as after resampling: the new latents have had no chance yet."""
         self._counts.zero_()
@@ -47,25 +57,31 @@ class DeadLatents:
         self._now, self.indices = 0, None
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        none = self._counts.new_zeros(0)
-        indices = none if self.indices is None else self.indices
+        known = self.known()
+        indices = self._counts.new_zeros(0) if known is None else known
         tensors = {"counts": self._counts, "indices": indices}
         return tensors, {"tokens": self._tokens, "now": self._now}
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
         self._counts.copy_(tensors["counts"])
         indices = tensors["indices"].to(self._counts.device)
-        self.indices = indices if len(indices) else None
+        dead_F = torch.zeros_like(self._counts[0], dtype=torch.bool).index_fill_(0, indices, True)
+        self.indices = self._listed(dead_F) if len(indices) else None
         self._tokens, self._now = list(numbers["tokens"]), numbers["now"]
 
     def _turn(self) -> None:
-        """A part is full. Only here, once in many steps, does the host wait for the indices."""
         if self.tokens >= self._window:
-            dead = self._dead().nonzero().squeeze(1)
-            self.indices = dead if len(dead) else None
+            self.indices = self._listed(self._dead())
         self._now = (self._now + 1) % (_PARTS + 1)
         self._counts[self._now].zero_()
         self._tokens[self._now] = 0
+
+    def _listed(self, dead_F: Tensor) -> Tensor | None:
+        if self._filled_up:
+            F = len(dead_F)
+            return torch.arange(F, device=dead_F.device).masked_fill_(~dead_F, F)
+        dead = dead_F.nonzero().squeeze(1)
+        return dead if len(dead) else None
 
     def _dead(self) -> Tensor:
         return self._counts.sum(0) <= self._threshold * self.tokens

@@ -159,10 +159,14 @@ def _module(blocks: nn.ModuleList, site: Site) -> nn.Module:
 
 
 def settled_device(choice: str) -> torch.device:
-    """`auto` is the GPU where there is one."""
+    """`auto` is the GPU where there is one. Its float32 products are then float32's, not TF32's."""
     if choice == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(choice)
+        choice = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(choice)
+    if device.type == "cuda":
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    return device
 
 
 def settled_dtype(choice: Dtype, device: torch.device) -> torch.dtype:

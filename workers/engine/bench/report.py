@@ -11,7 +11,7 @@ from .extraction import Extraction
 
 @dataclass(frozen=True)
 class OurStep:
-    """One of this engine's steps; the ratios are to its floor and to its own dense form."""
+    """One of this engine's steps; `roofline_percent` only on a GPU whose figures are known."""
 
     name: str
     kind: str
@@ -20,6 +20,7 @@ class OurStep:
     best_milliseconds: float
     l0: float
     floor_percent: float
+    roofline_percent: float | None = None
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Report:
     activations: str
     rounds: int
     floor_milliseconds: float = 0.0
+    roofline_milliseconds: float | None = None
     steps: list[OurStep] = field(default_factory=list)
     sparse_over_dense: float | None = None
     checkpoints: Checkpoints | None = None
@@ -78,6 +80,9 @@ def table(report: Report) -> str:
         ],
     )
     lines.append(f"floor (encoder product and Adam): {report.floor_milliseconds:.0f} ms")
+    if report.roofline_milliseconds is not None:
+        shares = "; ".join(f"{s.roofline_percent:.0f} % {s.name}" for s in report.steps)
+        lines.append(f"its roofline: {report.roofline_milliseconds:.2f} ms, reached to {shares}")
     if report.sparse_over_dense:
         lines.append(f"sparse against dense: {report.sparse_over_dense:.2f} times as fast")
     if report.checkpoints:

@@ -7,7 +7,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -20,6 +20,7 @@ from ..order import Order, Split
 from ..tokens import Tokens
 from . import checkpoints, extraction, peers
 from .report import OurStep, PeerStep, Report
+from .roofline import Peak, peak_of, roofline_seconds
 from .steps import Floor, Runner, cases
 from .timing import Times, in_turns
 
@@ -72,6 +73,9 @@ def bench(options: Options, say: Callable[[str], None] = lambda _: None) -> Repo
     with tempfile.TemporaryDirectory(dir=beside, prefix="bench-") as folder:
         runner = runners[f"standard, top {options.k}"]
         report.checkpoints = checkpoints.measure(runner, batches, options.rounds, Path(folder))
+    peak = peak_of(device)
+    if peak:
+        _write_roofline(report, peak)
     if options.with_peers:
         _write_peers(report, runners, batches, options, device, say)
     if source:
@@ -98,6 +102,15 @@ def _write_steps(
         )
     sparse = f"standard, L0 {options.l0}"
     report.sparse_over_dense = times[sparse].ratio(times[f"{sparse}, dense"])
+
+
+def _write_roofline(report: Report, peak: Peak) -> None:
+    B, D, F = (report.shape[name] for name in "BDF")
+    least = 1000 * roofline_seconds(peak, B, D, F)
+    report.roofline_milliseconds = least
+    report.steps = [
+        replace(step, roofline_percent=100 * least / step.milliseconds) for step in report.steps
+    ]
 
 
 def _write_peers(

@@ -30,5 +30,5 @@ class Activation(Protocol):
         """Loss of `z W_dec + b_dec` against t and its gradients.
 
         `coefficient` is the penalty's present weight, a scalar on the device; `dead` are the
-        indices of dead latents, or None.
+        indices of dead latents as `DeadLatents.indices` gives them, or None.
         """

@@ -15,7 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from . import dense
+from . import dense, gpu
 from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
@@ -41,6 +41,10 @@ class Jump:
         dead: Tensor | None,
         products: Products,
     ) -> Step:
+        if gpu.usable(x_BD.device):
+            from .gpu import steps
+
+            return steps.jump(w, x_BD, t_BO, coefficient, self.bandwidth, products.dtype)
         pre_BF = products.pre_activations(w, x_BD)
         floor_F = w["threshold"] - self.bandwidth / 2
         found = Pairs.above(pre_BF, floor_F, products.worth_sparse(x_BD))

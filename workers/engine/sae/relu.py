@@ -11,7 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from . import dense
+from . import dense, gpu
 from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
@@ -33,6 +33,10 @@ class Relu:
         dead: Tensor | None,
         products: Products,
     ) -> Step:
+        if gpu.usable(x_BD.device):
+            from .gpu import steps
+
+            return steps.relu(w, x_BD, t_BO, coefficient, products.dtype)
         pre_BF = products.pre_activations(w, x_BD)
         found = Pairs.above(pre_BF, 0.0, products.worth_sparse(x_BD))
         if found is None:

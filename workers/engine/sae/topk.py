@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from . import dense
+from . import dense, gpu
 from .dense import Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
@@ -41,6 +41,10 @@ class TopK:
         products: Products,
     ) -> Step:
         pre_BF = products.pre_activations(w, x_BD)
+        if gpu.usable(x_BD.device):
+            from .gpu import steps
+
+            return steps.topk(w, x_BD, t_BO, pre_BF, self.k, dead, self.auxk_alpha)
         return step(w, x_BD, t_BO, pre_BF, self.k, dead, self.auxk_alpha)
 
 
