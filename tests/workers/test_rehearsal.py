@@ -52,10 +52,8 @@ def measured(**figures: object) -> str:
     return f"print(json.dumps(json.loads({json.dumps(event)!r})))"
 
 
-def child_of_a_thread(
-    tmp_path: Path, child: Install, row: Rehearsal
-) -> tuple[threading.Thread, int]:
-    """A measurement that would last for ever, and the process it runs in."""
+def endless(tmp_path: Path, child: Install, row: Rehearsal) -> tuple[threading.Thread, int]:
+    """A measurement that would last for ever, in a thread, and the process it runs in."""
     path = tmp_path / "pid"
     child(f"open({str(path)!r}, 'w').write(str(os.getpid())); signal.pause()")
     thread = in_thread(lambda: rehearsal.run(str(row.pk), "worker"))
@@ -134,7 +132,7 @@ def test_worker_that_shuts_down_leaves_the_measurement_to_the_next_one(
 ) -> None:
     row, ending = a_rehearsal(CONFIG), threading.Event()
     monkeypatch.setattr(supervisor, "shutting_down", ending)
-    thread, pid = child_of_a_thread(tmp_path, child, row)
+    thread, pid = endless(tmp_path, child, row)
     ending.set()
     thread.join(30)
     assert not thread.is_alive()
@@ -147,7 +145,7 @@ def test_measurement_that_was_taken_over_or_deleted_loses_its_child(
     child: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rehearsal, "RENEW_EVERY", 0.1)
-    thread, pid = child_of_a_thread(tmp_path, child, a_rehearsal(CONFIG))
+    thread, pid = endless(tmp_path, child, a_rehearsal(CONFIG))
     Rehearsal.objects.all().delete()
     thread.join(30)
     assert not thread.is_alive()
@@ -159,7 +157,7 @@ def test_lease_is_renewed_while_the_child_measures(
 ) -> None:
     monkeypatch.setattr(rehearsal, "RENEW_EVERY", 0.1)
     row = a_rehearsal(CONFIG)
-    thread, _ = child_of_a_thread(tmp_path, child, row)
+    thread, _ = endless(tmp_path, child, row)
     first = Rehearsal.objects.get(pk=row.pk).lease_expires_at
     assert first is not None
     wait_for(
