@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from tests.tiny import D_MODEL, N_LAYERS
-from trainings.models import Dataset, LanguageModel, Tokenization, Training
+from trainings.models import Dataset, LanguageModel, Rehearsal, Tokenization, Training
+from trainings.models.rehearsal import digest
 from workers.engine.config import Hyperparameters, TrainingConfig
 
 
@@ -49,3 +50,32 @@ def a_training(
         Training.objects.filter(pk=training.pk).update(**changes)
     training.refresh_from_db()
     return training
+
+
+# What the engine tells of a small run on a processor.
+FIGURES = {
+    "seconds": 600.0,
+    "tokens_per_second": 853.0,
+    "extraction_tokens_per_second": 1000.0,
+    "step_seconds": 0.0875,
+    "memory_bytes": 1_400_000_000,
+    "memory_available_bytes": 8_000_000_000,
+    "gpu_memory_bytes": None,
+    "gpu_memory_available_bytes": None,
+    "disk_bytes": 3_000_000,
+    "device": "cpu",
+    "dtype": "float32",
+}
+
+
+def a_rehearsal(config: TrainingConfig, **changes: Any) -> Rehearsal:
+    """A pending rehearsal that nobody was told of; `changes` are columns set afterwards."""
+    tokenization = a_tokenization()
+    rehearsal = Rehearsal.objects.create(
+        digest=digest(tokenization, config),
+        tokenization=tokenization,
+        configuration=config.model_dump(mode="json"),
+    )
+    Rehearsal.objects.filter(pk=rehearsal.pk).update(**changes)
+    rehearsal.refresh_from_db()
+    return rehearsal

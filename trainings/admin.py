@@ -2,7 +2,7 @@
 
 from django.contrib import admin
 
-from .models import Checkpoint, Dataset, LanguageModel, Sae, Tokenization, Training
+from .models import Checkpoint, Dataset, LanguageModel, Rehearsal, Sae, Tokenization, Training
 
 
 @admin.register(Training)
@@ -47,6 +47,13 @@ class CheckpointAdmin(admin.ModelAdmin[Checkpoint]):
     list_display = ("training", "step", "attempt", "fvu", "pinned", "size_bytes", "created_at")
     list_filter = ("pinned",)
     list_select_related = ("training",)
+
+
+@admin.register(Rehearsal)
+class RehearsalAdmin(admin.ModelAdmin[Rehearsal]):
+    list_display = ("__str__", "status", "beside_training", "asked_at", "ended_at")
+    list_filter = ("status",)
+    list_select_related = ("tokenization__dataset", "tokenization__model")
 
 
 @admin.register(Sae)

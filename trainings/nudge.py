@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from workers import broker
 
 if TYPE_CHECKING:
-    from .models import Training
+    from .models import Rehearsal, Training
     from .models.catalog import Prepared
 
 logger = logging.getLogger(__name__)
@@ -32,6 +32,10 @@ def prepare(row: Prepared) -> None:
     """Fetch a model, read a dataset, or tokenize, whichever the row is."""
     label = row._meta.model_name or ""
     _after_commit(partial(broker.enqueue, broker.JOBS, "prepare", label, str(row.pk)))
+
+
+def rehearse(rehearsal: Rehearsal) -> None:
+    _after_commit(partial(broker.enqueue, broker.JOBS, "rehearse", str(rehearsal.pk)))
 
 
 def discard(training: Training) -> None:

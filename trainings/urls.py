@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from .views import catalog, checklist, preparing, saes, start, training, trainings
+from .views import catalog, checklist, preparing, rehearsal, saes, start, training, trainings
 
 urlpatterns = [
     path("", trainings.trainings, name="trainings"),
@@ -10,6 +10,8 @@ urlpatterns = [
     path("trainings/new", start.new, name="new_training"),
     path("trainings/new/fields", start.fields, name="new_training_fields"),
     path("trainings/new/check", start.check, name="new_training_check"),
+    path("trainings/new/measure", start.measure, name="measure"),
+    path("trainings/new/measured/<uuid:rehearsal_id>", rehearsal.show, name="rehearsal"),
     path("trainings/<uuid:training_id>", training.training, name="training"),
     path("trainings/<uuid:training_id>/points", training.points, name="points"),
     path(

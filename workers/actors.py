@@ -10,7 +10,7 @@ import socket
 import dramatiq
 
 from trainings.models import Training
-from workers import catalog, supervisor
+from workers import catalog, rehearsal, supervisor
 from workers.catalog import Label
 
 from .broker import JOBS, TRAININGS, broker
@@ -35,6 +35,12 @@ def run_training(pk: str) -> None:
 def prepare(label: Label, pk: str) -> None:
     """Make a model, a dataset or a tokenization ready."""
     catalog.prepare(label, pk, worker_name())
+
+
+@dramatiq.actor(queue_name=JOBS)
+def rehearse(pk: str) -> None:
+    """Measure what a training will take."""
+    rehearsal.run(pk, worker_name())
 
 
 @dramatiq.actor(queue_name=JOBS)

@@ -68,14 +68,14 @@ class Attempt:
         run_spec(training, attempt).write(self.folder)
 
     def run(self) -> None:
-        with (self.folder / "log.txt").open("ab") as log, _spawn(self.folder, log) as child:
+        with (self.folder / "log.txt").open("ab") as log, spawn(self.folder, log) as child:
             try:
                 self._follow(child)
             except LeaseLost:
                 logger.warning("%s was taken over; its process is ended", self.training_id)
                 return
             finally:
-                _end(child)
+                end(child)
         self._close(child.returncode)
 
     def _follow(self, child: subprocess.Popen[str]) -> None:
@@ -204,9 +204,10 @@ def how_it_ended(returncode: int) -> str:
     )
 
 
-def _spawn(folder: Path, log: IO[bytes]) -> subprocess.Popen[str]:
+def spawn(folder: Path, log: IO[bytes], *words: str) -> subprocess.Popen[str]:
+    """The engine on a run folder, in a process that ends with this one."""
     return subprocess.Popen(
-        [sys.executable, *ENGINE, str(folder)],
+        [sys.executable, *ENGINE, *words, str(folder)],
         cwd=settings.BASE_DIR,
         env={name: value for name, value in os.environ.items() if name not in SECRETS},
         stdin=subprocess.DEVNULL,
@@ -225,7 +226,7 @@ def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
     lines.put(None)
 
 
-def _end(child: subprocess.Popen[Any]) -> None:
+def end(child: subprocess.Popen[Any]) -> None:
     """Leave nothing of the child's group behind."""
     try:
         os.killpg(child.pid, signal.SIGKILL)

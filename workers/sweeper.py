@@ -22,6 +22,7 @@ def sweep() -> None:
     """Look once."""
     _trainings()
     _catalog()
+    _rehearsals()
 
 
 def _trainings() -> None:
@@ -58,6 +59,28 @@ def _catalog() -> None:
         if empty:
             for row in model.objects.claimable():
                 nudge.prepare(row)
+
+
+def _rehearsals() -> None:
+    from trainings import nudge
+    from trainings.models import Rehearsal
+    from workers.broker import JOBS
+
+    for rehearsal in Rehearsal.objects.lost():
+        if not Rehearsal.objects.requeue_lost(rehearsal.pk):
+            Rehearsal.objects.give_up(
+                rehearsal.pk,
+                "The worker was lost each time it measured this. Most often the machine ran out of "
+                "memory: try a smaller batch, buffer or latent dimension.",
+            )
+    for rehearsal in Rehearsal.objects.forgotten():
+        Rehearsal.objects.give_up(
+            rehearsal.pk, "No worker came to measure this within an hour. Check that one runs."
+        )
+    if _queue_is_empty(JOBS):
+        for rehearsal in Rehearsal.objects.claimable().order_by("asked_at"):
+            nudge.rehearse(rehearsal)
+    Rehearsal.objects.prune()
 
 
 def _queue_is_empty(queue: str) -> bool:

@@ -68,6 +68,6 @@ document.addEventListener("htmx:oobBeforeSwap", (event) => {
   if (target.isEqualNode(next)) {
     event.detail.shouldSwap = false;
   } else if (next.dataset.status && next.dataset.status !== target.dataset.status) {
-    announce(`${next.dataset.name}: ${next.textContent.trim()}`);
+    announce(`${next.dataset.name}: ${next.textContent.trim().replace(/\s+/g, " ")}`);
   }
 });

@@ -151,9 +151,15 @@ def _session(browser: Any, studio: Studio) -> Any:
 
 
 def _note(opened: Visit, said: Any) -> None:
-    """Errors count, except the browser's own report of a refused or unreachable request."""
+    """Errors count, except of a request refused, unreachable, or replaced by a newer one."""
     if said.type == "error" and not said.text.startswith(
-        ("Failed to load resource", "WebSocket connection to", "Response Status Error Code")
+        (
+            "Failed to load resource",
+            "WebSocket connection to",
+            "Response Status Error Code",
+            "htmx:sendAbort",
+            "htmx:afterRequest",
+        )
     ):
         opened.complaints.append(said.text)
 

@@ -14,11 +14,13 @@ from trainings.models import (
     Checkpoint,
     Dataset,
     LanguageModel,
+    Rehearsal,
     Sae,
     Tokenization,
     Training,
     TrainingMetric,
 )
+from trainings.models.rehearsal import digest
 from workers.engine.config import Hyperparameters, TrainingConfig
 
 EVALUATION = {
@@ -215,6 +217,39 @@ def waiting(name: str = "smollm2-135m-l20-transcoder-8x") -> Training:
     return a_run(name, architecture="transcoder", layer=20)
 
 
+def measured(layer: int = 15, **hyperparameters: Any) -> Rehearsal:
+    """What the form's defaults, but for these, would take: measured three minutes ago."""
+    config = TrainingConfig(
+        architecture="standard", layer=layer, hyperparameters=Hyperparameters(**hyperparameters)
+    )
+    h, tokenization = config.hyperparameters, a_tokenization()
+    steps = h.num_steps * 0.1742
+    reading = (h.num_steps * h.batch_size + h.held_out_tokens) / 6159
+    return Rehearsal.objects.update_or_create(
+        digest=digest(tokenization, config),
+        defaults={
+            "tokenization": tokenization,
+            "configuration": config.model_dump(mode="json"),
+            "status": "done",
+            "attempt": 1,
+            "ended_at": timezone.now() - timedelta(minutes=3),
+            "figures": {
+                "seconds": steps + reading + 9,
+                "tokens_per_second": h.batch_size / (h.batch_size / 6159 + 0.1742),
+                "extraction_tokens_per_second": 6159.0,
+                "step_seconds": 0.1742,
+                "memory_bytes": 1_472_000_000,
+                "memory_available_bytes": 16_400_000_000,
+                "gpu_memory_bytes": None,
+                "gpu_memory_available_bytes": None,
+                "disk_bytes": 340_200_000,
+                "device": "cpu",
+                "dtype": "float32",
+            },
+        },
+    )[0]
+
+
 def preparing() -> None:
     """A tokenization on its way and a dataset that failed."""
     Tokenization.objects.create(
@@ -236,8 +271,15 @@ def preparing() -> None:
 
 
 def gallery() -> None:
-    """One of each, the newest first on the page: running, waiting, completed, failed."""
+    """One of each, the newest first on the page: running, waiting, completed, failed.
+
+    And what a training on layer 5 would take, beside others short of memory on layer 6.
+    """
     failed()
     completed()
     waiting()
     running()
+    measured(layer=5)
+    short = measured(layer=6)
+    figures = short.figures | {"memory_available_bytes": 1_200_000_000}
+    Rehearsal.objects.filter(pk=short.pk).update(figures=figures, beside_training=True)

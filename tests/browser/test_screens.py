@@ -88,6 +88,30 @@ def test_dialog_opens_and_fits_its_window(
 
 
 @pytest.mark.parametrize(("scheme", "width"), VARIANTS)
+@pytest.mark.parametrize(("screen", "layer"), [("measured", "5"), ("measured-short", "6")])
+def test_measurement_in_the_dialog_fits_its_window(
+    gallery: Studio,
+    visit: Callable[..., Any],
+    picture: Callable[..., None],
+    screen: str,
+    layer: str,
+    scheme: str,
+    width: int,
+) -> None:
+    page = visit(gallery, "/?status=failed", color_scheme=scheme, size=(width, 900))
+    page.locator(".chart.has-points").wait_for()
+    page.get_by_role("link", name="Start Training", exact=True).click()
+    page.get_by_label("Layer").select_option(layer)
+    again = page.get_by_role("button", name="Measure again")
+    again.scroll_into_view_if_needed()
+    picture(page, f"start-{screen}-{width}-{scheme}")
+    assert page.get_by_text("it may run out").count() == (layer == "6")
+    assert fits(page)
+    cut = "ps => ps.filter(p => p.scrollWidth > p.clientWidth).map(p => p.textContent)"
+    assert page.locator(".review :is(dt, dd, p)").evaluate_all(cut) == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
 def test_login_page_fits_its_window(
     empty: Studio,
     visit: Callable[..., Any],

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModel
 
 from tests.engine.test_rehearsal import engine
-from workers.engine import events, room
+from workers.engine import events, machine
 from workers.engine.config import ModelFacts, Plan, RunSpec
 from workers.engine.failure import TrainingError
 from workers.engine.language_model import LanguageModel
@@ -42,7 +42,7 @@ def footprint(make_spec: MakeSpec, model_folder: Path) -> Footprint:
 
 
 def there_is(monkeypatch: pytest.MonkeyPatch, n: float) -> None:
-    monkeypatch.setattr(room, "on_host", lambda: int(n))
+    monkeypatch.setattr(machine, "left_bytes", lambda: int(n))
 
 
 def test_a_run_that_fits_starts_whole_and_without_a_word(
@@ -147,60 +147,8 @@ def test_bfloat16_moments_and_parts_are_reckoned(footprint: Footprint) -> None:
     assert footprint.need(2).step - footprint.need(4).step > 0
 
 
-def write(root: Path, files: dict[str, str]) -> Path:
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text + "\n")
-    return root
-
-
-MEMINFO = {"proc/meminfo": "MemTotal: 8000 kB\nMemAvailable:    5000 kB\nSwapFree: 0 kB"}
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        ({}, 5000 * 1024),
-        (
-            {
-                "proc/self/cgroup": "0::/box/run",
-                "sys/fs/cgroup/box/memory.max": "3000000",
-                "sys/fs/cgroup/box/memory.current": "1500000",
-                "sys/fs/cgroup/box/memory.stat": "anon 900000\ninactive_file 500000",
-                "sys/fs/cgroup/box/run/memory.max": "max",
-                "sys/fs/cgroup/box/run/memory.current": "1000000",
-            },
-            2_000_000,
-        ),
-        (
-            {
-                "proc/self/cgroup": "5:cpu,memory:/as/the/host/sees/it",
-                "sys/fs/cgroup/memory/memory.limit_in_bytes": "2000000",
-                "sys/fs/cgroup/memory/memory.usage_in_bytes": "1200000",
-                "sys/fs/cgroup/memory/memory.stat": "cache 300000\ntotal_inactive_file 200000",
-            },
-            1_000_000,
-        ),
-        (
-            {
-                "proc/self/cgroup": "0::/",
-                "sys/fs/cgroup/memory.max": "900",
-                "sys/fs/cgroup/memory.current": "1000",
-            },
-            0,
-        ),
-    ],
-    ids=["no group", "version 2", "version 1", "over its limit"],
-)
-def test_the_room_is_the_least_that_kernel_and_groups_leave(
-    tmp_path: Path, files: dict[str, str], expected: int
-) -> None:
-    assert room.on_host(write(tmp_path, MEMINFO | files)) == expected
-
-
 def test_a_system_that_does_not_say_holds_nothing_back(
-    footprint: Footprint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    footprint: Footprint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert room.on_host(tmp_path) is None
-    monkeypatch.setattr(room, "on_host", lambda: None)
+    monkeypatch.setattr(machine, "left_bytes", lambda: None)
     assert preflight(footprint).micro_batches == 1

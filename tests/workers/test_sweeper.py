@@ -9,13 +9,15 @@ import pytest
 from django.utils import timezone
 from dramatiq.brokers.redis import RedisBroker
 
-from tests.rows import a_tokenization, a_training
+from tests.rows import a_rehearsal, a_tokenization, a_training
 from trainings.models import Training
 from workers import broker, sweeper
+from workers.engine.config import TrainingConfig
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
 PAST = timezone.now() - timedelta(minutes=5)
+CONFIG = TrainingConfig(architecture="standard", layer=1)
 
 
 @pytest.fixture(autouse=True)
@@ -84,3 +86,41 @@ def test_what_the_user_deleted_is_discarded() -> None:
     Training.objects.request_delete(training.pk)
     sweeper.sweep()
     assert waiting(broker.JOBS) == 1
+
+
+def test_a_measurement_whose_message_was_lost_gets_another() -> None:
+    a_rehearsal(CONFIG)
+    for _ in range(3):
+        sweeper.sweep()
+    assert waiting(broker.JOBS) == 1
+
+
+def test_a_measurement_whose_worker_died_is_made_again() -> None:
+    rehearsal = a_rehearsal(CONFIG, status="running", lease_expires_at=PAST, attempt=1)
+    sweeper.sweep()
+    rehearsal.refresh_from_db()
+    assert (rehearsal.status, rehearsal.interruptions) == ("pending", 1)
+    assert waiting(broker.JOBS) == 1
+
+
+def test_a_measurement_that_takes_its_workers_along_fails_and_says_why() -> None:
+    rehearsal = a_rehearsal(CONFIG, status="running", lease_expires_at=PAST, interruptions=2)
+    sweeper.sweep()
+    rehearsal.refresh_from_db()
+    assert rehearsal.status == "failed"
+    assert "ran out of memory" in rehearsal.error_message
+    assert waiting(broker.JOBS) == 0
+
+
+def test_a_measurement_nobody_came_for_does_not_wait_for_ever() -> None:
+    rehearsal = a_rehearsal(CONFIG, asked_at=timezone.now() - timedelta(hours=2))
+    sweeper.sweep()
+    rehearsal.refresh_from_db()
+    assert rehearsal.status == "failed"
+    assert "No worker came" in rehearsal.error_message
+
+
+def test_an_old_measurement_is_swept_away() -> None:
+    rehearsal = a_rehearsal(CONFIG, status="done", ended_at=timezone.now() - timedelta(days=40))
+    sweeper.sweep()
+    assert not type(rehearsal).objects.exists()

@@ -1,54 +1,30 @@
-"""What a training will take, measured by the engine in a process of its own."""
+"""What a training will take, for a terminal."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-import tempfile
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import CommandError
 from django.template.defaultfilters import filesizeformat
 from django.utils.timesince import timesince
 from django.utils.timezone import now
 
 from trainings.models import Tokenization
-from workers.engine.config import RunSpec, TrainingConfig, plan
+from trainings.shortage import shortages
+from workers.engine.config import TrainingConfig, plan
 
 
 def rehearse(tokenization: Tokenization, config: TrainingConfig) -> dict[str, Any]:
     """The engine's measurement. Raises `ConfigError`, or `CommandError` with its sentence."""
+    from workers import rehearsal
+
     if tokenization.model.facts:
         plan(config, tokenization.model.facts)
-    spec = RunSpec(
-        training_id="rehearsal",
-        name="rehearsal",
-        config=config,
-        model_path=tokenization.model.folder,
-        model_name=tokenization.model.known_as,
-        tokens_path=tokenization.folder,
-        dataset_name=tokenization.dataset.name,
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        spec.write(Path(folder))
-        child = subprocess.run(
-            [sys.executable, "-m", "workers.engine", "--rehearse", folder],
-            cwd=settings.BASE_DIR,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    lines = child.stdout.splitlines()
-    if not lines:
-        raise CommandError(f"The engine ended without a word: {child.stderr[-2000:]}")
-    found: dict[str, Any] = json.loads(lines[-1])
-    if found["event"] == "failed":
-        raise CommandError(found["error"])
-    return {name: value for name, value in found.items() if name not in ("event", "step")}
+    try:
+        return rehearsal.measure(tokenization, config)
+    except rehearsal.RehearsalError as error:
+        raise CommandError(str(error)) from error
 
 
 def sentences(found: dict[str, Any]) -> str:
@@ -65,4 +41,5 @@ def sentences(found: dict[str, Any]) -> str:
     ]
     if found["gpu_memory_bytes"]:
         lines.insert(2, f"GPU     {filesizeformat(found['gpu_memory_bytes'])}")
+    lines += [f"Warning {sentence}" for sentence in shortages(found)]
     return "\n".join(lines).replace("\xa0", " ")

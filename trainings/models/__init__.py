@@ -1,8 +1,9 @@
-"""What a training is made of: catalog, run, metrics, checkpoints, result."""
+"""What a training is made of: catalog, rehearsal, run, metrics, checkpoints, result."""
 
 from .catalog import Dataset, LanguageModel, Tokenization
 from .checkpoint import Checkpoint
 from .metric import METRIC_FIELDS, TrainingMetric
+from .rehearsal import Rehearsal
 from .sae import Sae
 from .training import Training
 
@@ -11,6 +12,7 @@ __all__ = [
     "Checkpoint",
     "Dataset",
     "LanguageModel",
+    "Rehearsal",
     "Sae",
     "Tokenization",
     "Training",

@@ -9,14 +9,15 @@ from typing import Any
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.urls import reverse
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings.forms import StartForm
-from trainings.models import Training
+from trainings.models import Rehearsal, Training
 from workers.engine.config import ConfigError
 
 from .estimate import estimate
 from .pages import dialog, in_page
+from .rehearsal import Measurement
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -42,6 +43,24 @@ def fields(request: HttpRequest) -> HttpResponse:
 def check(request: HttpRequest) -> HttpResponse:
     """The server's word on what stands in the form now: errors, warnings, estimate."""
     return render(request, "training/_start_check.html", _context(StartForm(request.GET)))
+
+
+@require_POST
+def measure(request: HttpRequest) -> HttpResponse:
+    """Have what stands in the form measured; asking twice measures once."""
+    form = StartForm(request.POST)
+    if form.is_valid() and form.config and form.source:
+        seen = request.POST.get("seen", "")
+        Rehearsal.objects.ask(form.source, form.config, int(seen) if seen.isdecimal() else 0)
+    elif not in_page(request):
+        return _refused(request, form)
+    if in_page(request):
+        return render(request, "training/_start_check.html", _context(form))
+    # Where a reload shows the result, with everything that was typed.
+    typed = request.POST.copy()
+    for name in ("csrfmiddlewaretoken", "seen", "accepted"):
+        typed.pop(name, None)
+    return HttpResponseRedirect(f"{reverse('new_training')}?{typed.urlencode()}")
 
 
 def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
@@ -80,8 +99,9 @@ def _drawn(data: QueryDict) -> StartForm:
 
 def _context(form: StartForm) -> dict[str, Any]:
     form.full_clean()
-    known = form.config if form.is_valid() else None
-    return {
-        "form": form,
-        "estimate": estimate(known, form.source) if known and form.source else None,
-    }
+    context: dict[str, Any] = {"form": form, "estimate": None, "measurement": None}
+    if form.is_valid() and form.config and form.source:
+        context["estimate"] = estimate(form.config, form.source)
+        rehearsal = Rehearsal.objects.of(form.source, form.config)
+        context["measurement"] = Measurement(rehearsal) if rehearsal else None
+    return context

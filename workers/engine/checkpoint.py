@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -86,10 +86,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     Raises `HarmedCheckpoint` where it does not, `CheckpointError` where its format is another.
     """
     try:
-        manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
-        for name in (_TENSORS, _STATE):
-            if _described(path / name) != manifest["files"][name]:
-                raise HarmedCheckpoint(f"{name} is not what the manifest says")
+        _verify(path)
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
         tensors = load_file(path / _TENSORS)
     except FileNotFoundError as error:
@@ -147,12 +144,26 @@ def replace(temporary: Path, final: Path) -> None:
     _sync(final.parent)
 
 
+def _verify(path: Path) -> None:
+    """Raise `HarmedCheckpoint` unless the files are what the manifest says."""
+    manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
+    for name in (_TENSORS, _STATE):
+        if _described(path / name) != manifest["files"][name]:
+            raise HarmedCheckpoint(f"{name} is not what the manifest says")
+
+
 def _compare(folder: Path, tensors: dict[str, Tensor]) -> None:
     """Raise `CheckpointError` unless the files verify and hold these very bytes."""
-    found, _ = load(folder)
-    for name, value in tensors.items():
-        if not torch.equal(_bytes(found[name]), _bytes(value.detach().cpu())):
-            raise CheckpointError(f"{name} came back from the disk changed")
+    try:
+        _verify(folder)
+        for name, value in tensors.items():
+            # Opened for each: what was read of a mapped file counts as memory until it is closed.
+            with safe_open(folder / _TENSORS, "pt") as file:
+                found = file.get_tensor(name)
+            if not torch.equal(_bytes(found), _bytes(value.detach().cpu())):
+                raise CheckpointError(f"{name} came back from the disk changed")
+    except (ValueError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"it cannot be read back ({error})") from error
 
 
 def _bytes(value: Tensor) -> Tensor:

@@ -15,8 +15,9 @@ from .normalize import Normalizer
 from .order import Indices
 from .sae import Sae
 
-_TOKENS_AT_ONCE = 2048
-_CONTEXT_GROUP = 32
+# So few that the latents of all of them take less memory than a training step does.
+_TOKENS_AT_ONCE = 512
+_GROUP_TOKENS = 8192
 _SAMPLE_TOKENS = 512
 
 
@@ -41,8 +42,9 @@ def evaluate(
     window = Window(len(w["b_dec"]), sae.has_skip, w["b_dec"].device)
     fired_F = torch.zeros(len(w["b_enc"]), dtype=torch.int64, device=w["b_enc"].device)
     sample: Activations | None = None
-    for start in range(0, len(contexts), _CONTEXT_GROUP):
-        group = reader.read(contexts[start : start + _CONTEXT_GROUP])
+    at_once = max(1, _GROUP_TOKENS // reader.tokens.manifest.context_length)
+    for start in range(0, len(contexts), at_once):
+        group = reader.read(contexts[start : start + at_once])
         for batch in group.split(_TOKENS_AT_ONCE):
             fired_F += _add(window, sae, normalizer, batch)
         sample = sample or next(group.split(_SAMPLE_TOKENS))

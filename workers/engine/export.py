@@ -87,10 +87,11 @@ def export(
 def folded(sae: Sae, normalizer: Normalizer) -> Weights:
     """Weights that take and give raw activations, in SAELens's orientation: W_enc [D, F]."""
     w, s_in, s_out = sae.weights, normalizer.scale_in, normalizer.scale_out
+    # One matrix in float64 at a time: this must not take more memory than training did.
     weights = {
-        "W_enc": (w["W_enc"].double() * s_in).T,
+        "W_enc": w["W_enc"].to(torch.float64, copy=True).mul_(s_in).float().T,
         "b_enc": w["b_enc"],
-        "W_dec": w["W_dec"].double() / s_out,
+        "W_dec": w["W_dec"].to(torch.float64, copy=True).div_(s_out).float(),
         "b_dec": w["b_dec"].double() / s_out,
     }
     if "threshold" in w:

@@ -6,14 +6,12 @@ Nothing is measured and nothing is tried: `rehearsal.py` does that before a run 
 from __future__ import annotations
 
 import logging
-import resource
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
-from . import memory, room
+from . import machine, memory
 from .config import Architecture, Plan
 from .failure import TrainingError
 from .micro import doubles
@@ -179,13 +177,13 @@ def preflight(run: Footprint) -> Preflight:
         raise TrainingError(_sentence("does not suffice", run, count, places))
     tight = shares[count] > 1 - _ERROR
     warning = _sentence("is tight", run, count, places) if tight else ""
-    return Preflight(count, _resident() + need.host(run.device), warning)
+    return Preflight(count, machine.held_bytes() + need.host(run.device), warning)
 
 
 def _places(device: torch.device) -> Iterator[_Place]:
     if device.type == "cuda":
-        yield _Place(True, room.on_gpu(device))
-    on_host = room.on_host()
+        yield _Place(True, machine.gpu_left_bytes(device))
+    on_host = machine.left_bytes()
     if on_host is not None:
         yield _Place(False, on_host)
 
@@ -216,10 +214,3 @@ def _sentence(verdict: str, run: Footprint, count: int, places: list[_Place]) ->
         f"available. Most of it: {listed}. Choose a smaller latent_dim, buffer_tokens or "
         "batch_size, or moments_dtype bfloat16; or end what else runs on this machine."
     )
-
-
-def _resident() -> int:
-    """Bytes that this process holds now; 0 where the system does not say."""
-    statm = Path("/proc/self/statm")
-    pages = statm.read_text(encoding="ascii").split()[1] if statm.is_file() else "0"
-    return int(pages) * resource.getpagesize()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import resource
 import statistics
-import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
+from . import machine
 from .activations import Reader, Stream, chunk_contexts
 from .advance import advance
 from .config import Plan, RunSpec
@@ -28,7 +29,8 @@ class Rehearsal:
     """Times are of this machine as it is now; bytes are of the whole process at its peak.
 
     The steps are timed at the start, where most latents are active; a ReLU or JumpReLU gets faster
-    once few are. `disk_bytes` counts the checkpoints kept, one being written, and the SAE.
+    once few are. `disk_bytes` counts the checkpoints kept, one being written, and the SAE. What was
+    available is None where the machine does not tell.
     """
 
     seconds: float
@@ -36,7 +38,9 @@ class Rehearsal:
     extraction_tokens_per_second: float
     step_seconds: float
     memory_bytes: int
+    memory_available_bytes: int | None
     gpu_memory_bytes: int | None
+    gpu_memory_available_bytes: int | None
     disk_bytes: int
     device: str
     dtype: str
@@ -54,10 +58,15 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     asked = Asked.by(spec)
     plan, tokens, split, device = asked.plan, asked.tokens, asked.split, asked.device
     h = plan.hyperparameters
+    available = machine.available_bytes()
+    gpu_available = machine.gpu_left_bytes(device) if device.type == "cuda" else None
     dtype = settled_dtype(h.dtype, device)
     model = LanguageModel.load(spec.model_path, sites(plan), device, dtype)
     reader = Reader(model, tokens, device)
     loading = time.perf_counter() - begun
+    # A large model is loaded whole before what lies behind the layer is dropped.
+    at_loading = machine.peak_bytes()
+    machine.forget_peak()
 
     chunk_tokens = min(h.buffer_tokens, max(_CHUNK_TOKENS, h.batch_size))
     order = Order(split.training, chunk_contexts(tokens, chunk_tokens), h.seed)
@@ -73,17 +82,17 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     tensors, _ = state.snapshot()
     checkpoint_bytes = sum(value.nbytes for value in tensors.values())
 
-    # What a run holds besides: the rest of a buffer (twice while its parts are joined), and the
-    # copy of a state that is being written.
+    # What a run holds besides: the rest of a buffer (twice while its parts are joined); and of a
+    # checkpoint the copy that is written, and the tensor that is read back to be compared with it.
     held_tokens = min(h.buffer_tokens, split.n_usable)
     widths = plan.d_in + (plan.d_out if plan.has_own_target else 0)
-    more = 2 * max(0, held_tokens - read_tokens) * widths * dtype.itemsize
-    on_host, on_gpu = _peak(), None
+    more = 2 * max(0, held_tokens - read_tokens) * widths * first.x.element_size()
+    at_steps = machine.peak_bytes() + checkpoint_bytes + max(t.nbytes for t in tensors.values())
+    on_gpu = None
     if device.type == "cuda":
-        import torch
-
         on_gpu = torch.cuda.max_memory_allocated(device) + more
-        more = 0
+    else:
+        at_steps += more
     total_tokens = plan.total_tokens + h.held_out_tokens
     training = plan.total_tokens / h.batch_size * step_seconds
     whole = loading + total_tokens * per_token + training
@@ -93,8 +102,10 @@ def rehearse(spec: RunSpec) -> Rehearsal:
         tokens_per_second=h.batch_size / (h.batch_size * per_token + step_seconds),
         extraction_tokens_per_second=1 / per_token,
         step_seconds=step_seconds,
-        memory_bytes=on_host + more + checkpoint_bytes,
+        memory_bytes=max(at_loading, at_steps),
+        memory_available_bytes=available,
         gpu_memory_bytes=on_gpu,
+        gpu_memory_available_bytes=gpu_available,
         disk_bytes=checkpoints * checkpoint_bytes + checkpoint_bytes // 3,
         device=device.type,
         dtype=dtype_name(dtype),
@@ -107,9 +118,3 @@ def _timed(state: State, plan: Plan, stream: Stream, reader: Reader) -> float:
     advance(state, plan, stream.next())
     state.window.read()  # waits for the device
     return time.perf_counter() - begun - (reader.seconds - read)
-
-
-def _peak() -> int:
-    """Resident bytes of this process at its largest; Linux counts in KiB, macOS in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -1,0 +1,162 @@
+"""Has the engine measure what a training will take, in a process of its own that writes nothing."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from django.db import OperationalError
+
+from trainings.models import Rehearsal, Tokenization, Training
+from workers.engine.config import RunSpec, TrainingConfig
+
+from . import supervisor
+from .recorder import LeaseLost
+
+logger = logging.getLogger(__name__)
+
+TICK = 0.2
+RENEW_EVERY = 10.0
+# Loading a very large model from a slow disk takes minutes; beyond this something hangs.
+LONGEST = 30 * 60
+
+
+class RehearsalError(Exception):
+    """Nothing could be measured; the message is a sentence for the researcher."""
+
+
+class ShuttingDown(Exception):
+    """This worker is told to end."""
+
+
+def measure(
+    tokenization: Tokenization,
+    config: TrainingConfig,
+    go_on: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """The engine's figures. Raises `RehearsalError`.
+
+    `go_on` is called a few times a second; what it raises ends the measurement.
+    """
+    try:
+        with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
+            _spec(tokenization, config).write(Path(folder))
+            return _figures(Path(folder), go_on)
+    except OSError as error:
+        raise RehearsalError(f"The measurement could not be started: {error}.") from error
+
+
+def run(pk: str, worker: str) -> bool:
+    """Claim a pending rehearsal and see it through. False if there was nothing to claim."""
+    attempt = Rehearsal.objects.claim(pk, worker)
+    if attempt is None:
+        return False
+    rows = Rehearsal.objects.select_related("tokenization__model", "tokenization__dataset")
+    rehearsal = rows.get(pk=pk)
+    watch = _Watch(pk, attempt)
+    try:
+        figures = measure(rehearsal.tokenization, rehearsal.config, watch)
+    except RehearsalError as error:
+        Rehearsal.objects.fail(pk, attempt, str(error))
+    except LeaseLost:
+        logger.warning("The rehearsal %s was taken over or deleted; its process is ended", pk)
+    except ShuttingDown:
+        Rehearsal.objects.hand_back(pk, attempt)
+    else:
+        Rehearsal.objects.finish(pk, attempt, figures, beside=watch.saw_training())
+    return True
+
+
+class _Watch:
+    """Keeps the lease while the child measures, and looks whether a training runs beside it."""
+
+    def __init__(self, pk: str, attempt: int) -> None:
+        self._pk, self._attempt = pk, attempt
+        self._due = time.monotonic() + RENEW_EVERY
+        self._beside = _training_runs()
+
+    def __call__(self) -> None:
+        if supervisor.shutting_down.is_set():
+            raise ShuttingDown
+        if time.monotonic() < self._due:
+            return
+        self._due = time.monotonic() + RENEW_EVERY
+        try:
+            held = Rehearsal.objects.renew(self._pk, self._attempt)
+            self.saw_training()
+        except OperationalError as error:
+            logger.warning("The lease of rehearsal %s waits for the database: %s", self._pk, error)
+            return
+        if not held:
+            raise LeaseLost
+
+    def saw_training(self) -> bool:
+        self._beside = self._beside or _training_runs()
+        return self._beside
+
+
+def _training_runs() -> bool:
+    return Training.objects.filter(status="running").exists()
+
+
+def _spec(tokenization: Tokenization, config: TrainingConfig) -> RunSpec:
+    return RunSpec(
+        training_id="rehearsal",
+        name="rehearsal",
+        config=config,
+        model_path=tokenization.model.folder,
+        model_name=tokenization.model.known_as,
+        tokens_path=tokenization.folder,
+        dataset_name=tokenization.dataset.name,
+    )
+
+
+def _figures(folder: Path, go_on: Callable[[], None]) -> dict[str, Any]:
+    path = folder / "log.txt"
+    with path.open("wb") as log, supervisor.spawn(folder, log, "--rehearse") as child:
+        try:
+            said = _last_line(child, go_on)
+        finally:
+            supervisor.end(child)
+    if not said:
+        logger.warning("A rehearsal ended without a word: %s", _tail(path))
+        raise RehearsalError(_how_it_ended(child.returncode))
+    found: dict[str, Any] = json.loads(said)
+    if found["event"] == "failed":
+        logger.warning("A rehearsal failed: %s", _tail(path))
+        raise RehearsalError(found["error"])
+    return {name: value for name, value in found.items() if name not in ("event", "step")}
+
+
+def _last_line(child: subprocess.Popen[str], go_on: Callable[[], None]) -> str:
+    """What the child has said once it is gone; empty if it said nothing."""
+    deadline = time.monotonic() + LONGEST
+    while time.monotonic() < deadline:
+        try:
+            lines = child.communicate(timeout=TICK)[0].splitlines()
+        except subprocess.TimeoutExpired:
+            go_on()
+            continue
+        return lines[-1] if lines else ""
+    raise RehearsalError(f"Nothing was measured within {LONGEST // 60} minutes.")
+
+
+def _how_it_ended(returncode: int) -> str:
+    if returncode == -signal.SIGKILL:
+        return (
+            "The measurement was killed (SIGKILL). Most often the machine ran out of memory: "
+            "try a smaller batch, buffer or latent dimension."
+        )
+    how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
+    return f"The measurement ended without a word ({how}); the worker's log has its last lines."
+
+
+def _tail(log: Path) -> str:
+    return log.read_text(encoding="utf-8", errors="replace")[-2000:]
