@@ -23,6 +23,7 @@ PAGES = {
     "models": "/models",
     "datasets": "/datasets",
     "saes": "/saes",
+    "cache": "/cache",
     "detail": "",
 }
 DIALOGS = {
@@ -85,6 +86,21 @@ def test_dialog_opens_and_fits_its_window(
     page.keyboard.press("Escape")
     page.locator("dialog[open]").wait_for(state="detached")
     assert opener.evaluate("element => element === document.activeElement")
+
+
+@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
+def test_removing_what_is_kept_asks_first_and_fits_its_window(
+    gallery: Studio,
+    visit: Callable[..., Any],
+    picture: Callable[..., None],
+    scheme: str,
+    width: int,
+) -> None:
+    page = visit(gallery, "/cache", color_scheme=scheme, size=(width, 900))
+    page.get_by_role("link", name="Remove SmolLM2-135M, layer 6").click()
+    page.get_by_text("No result is lost").wait_for()
+    picture(page, f"cache-remove-{width}-{scheme}")
+    assert fits(page)
 
 
 @pytest.mark.parametrize(("scheme", "width"), VARIANTS)

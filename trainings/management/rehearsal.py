@@ -16,6 +16,7 @@ from django.template.defaultfilters import filesizeformat
 from django.utils.timesince import timesince
 from django.utils.timezone import now
 
+from trainings import cache
 from trainings.models import Tokenization
 from workers.engine.config import RunSpec, TrainingConfig, plan
 
@@ -32,6 +33,7 @@ def rehearse(tokenization: Tokenization, config: TrainingConfig) -> dict[str, An
         model_name=tokenization.model.known_as,
         tokens_path=tokenization.folder,
         dataset_name=tokenization.dataset.name,
+        cache=cache.spec(),
     )
     with tempfile.TemporaryDirectory() as folder:
         spec.write(Path(folder))
@@ -61,8 +63,17 @@ def sentences(found: dict[str, Any]) -> str:
         f"a step {1000 * found['step_seconds']:,.0f} ms at the start)",
         f"Memory  {filesizeformat(found['memory_bytes'])}",
         f"Disk    {filesizeformat(found['disk_bytes'])} at most",
+        f"Cache   {_cache(found)}",
         f"Device  {found['device']}, {found['dtype']}",
     ]
     if found["gpu_memory_bytes"]:
         lines.insert(2, f"GPU     {filesizeformat(found['gpu_memory_bytes'])}")
     return "\n".join(lines).replace("\xa0", " ")
+
+
+def _cache(found: dict[str, Any]) -> str:
+    """What the activation cache gives to the run, and takes from it."""
+    if found["cached_fraction"] is None:
+        return "off"
+    there = f"{found['cached_fraction']:.0%} of the activations are there"
+    return f"{there}; it grows by {filesizeformat(found['cache_bytes'])}"

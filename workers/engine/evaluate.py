@@ -12,11 +12,10 @@ from .activations import Activations, Reader
 from .events import finite
 from .metrics import Window
 from .normalize import Normalizer
-from .order import Indices
+from .order import Side
 from .sae import Sae
 
 _TOKENS_AT_ONCE = 2048
-_CONTEXT_GROUP = 32
 _SAMPLE_TOKENS = 512
 
 
@@ -31,9 +30,9 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    sae: Sae, normalizer: Normalizer, reader: Reader, contexts: Indices, most_tokens: int | None
+    sae: Sae, normalizer: Normalizer, reader: Reader, side: Side, most_tokens: int | None
 ) -> Evaluation:
-    """Metrics over all `contexts`, or over the first that hold `most_tokens`.
+    """Metrics over one side of a split, or over its first groups that hold `most_tokens`.
 
     `alive` counts latents that fired at least once here.
     """
@@ -41,8 +40,8 @@ def evaluate(
     window = Window(len(w["b_dec"]), sae.has_skip, w["b_dec"].device)
     fired_F = torch.zeros(len(w["b_enc"]), dtype=torch.int64, device=w["b_enc"].device)
     sample: Activations | None = None
-    for start in range(0, len(contexts), _CONTEXT_GROUP):
-        group = reader.read(contexts[start : start + _CONTEXT_GROUP])
+    for part in side.parts():
+        group = reader.read([part])
         for batch in group.split(_TOKENS_AT_ONCE):
             fired_F += _add(window, sae, normalizer, batch)
         sample = sample or next(group.split(_SAMPLE_TOKENS))

@@ -33,7 +33,11 @@ class Phase(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class Started(Event):
-    """Model and data are ready; `tokens` are those available for training."""
+    """Model and data are ready; `tokens` are those available for training.
+
+    The model computes in `dtype`, its activations are held in `held_dtype`. Of what the run is to
+    read, `cached_fraction` lay in the cache at its start; null where the run has no cache.
+    """
 
     name: ClassVar[str] = "started"
     num_steps: int
@@ -43,6 +47,8 @@ class Started(Event):
     k: int | None
     device: str
     dtype: str
+    held_dtype: str
+    cached_fraction: float | None
     tokens: int
     dead_window_tokens: int
 
