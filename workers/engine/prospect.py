@@ -35,10 +35,10 @@ def prospect(reading: Reading, ahead: set[int], n_tokens: int, chunk_tokens: int
     stored = ahead & reading.stored(cache) if cache else set()
     missing = ahead - stored
     m = reading.tokens.manifest
-    per_group = reading.groups.size * (m.context_length - m.bos)
-    most = max(1, chunk_tokens // per_group)
-    unique = min(n_tokens, len(ahead) * per_group)
-    unseen = unique * len(missing) / len(ahead)
+    most = max(1, chunk_tokens // (reading.groups.size * (m.context_length - m.bos)))
+    # A chunk is read whole, even if the run ends within it.
+    unique, unseen = _tokens(reading, ahead), _tokens(reading, missing)
+    n_tokens = max(n_tokens, unique)
     growth = unseen * reading.bytes_per_token
     kept = min(1.0, max(0, cache.capacity()) / growth) if cache and growth else 0.0
 
@@ -55,6 +55,13 @@ def prospect(reading: Reading, ahead: set[int], n_tokens: int, chunk_tokens: int
             seconds += (n_tokens - computed) * again.seconds / len(again)
     fraction = len(stored) / len(ahead) if cache else None
     return Prospect(sample, seconds, loading, fraction, int(growth * kept))
+
+
+def _tokens(reading: Reading, groups: set[int]) -> int:
+    """Tokens of these groups, as if all contexts were full."""
+    m = reading.tokens.manifest
+    contexts = sum(len(reading.groups.whole(number)) for number in groups)
+    return contexts * (m.context_length - m.bos)
 
 
 def _from_cache(reading: Reading, cache: CacheFolder, groups: list[int]) -> Activations:

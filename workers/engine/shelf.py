@@ -58,17 +58,10 @@ class Shelf:
 
     def get(self, group: int, n_tokens: int) -> list[Tensor] | None:
         """Activations [n_tokens, D] of every site, on the CPU; None where they must be computed."""
-        try:
-            return [self._read(entry.shard(group), n_tokens) for entry in self._entries]
-        except (FileNotFoundError, DamagedShard):
-            return None
-        except OSError as error:
-            log.warning("A group of activations is computed: %s.", error)
-            self._tell(
-                "cache_unreadable",
-                f"The activation cache could not be read ({error}); its activations are computed.",
-            )
-            return None
+        # All are looked at, so that every damaged one is deleted before the group is computed.
+        found = [self._read(entry.shard(group), n_tokens) for entry in self._entries]
+        stored = [tensor for tensor in found if tensor is not None]
+        return stored if len(stored) == len(found) else None
 
     def put(self, group: int, computed: list[Tensor]) -> None:
         """Store what was computed for every site, as far as there is room."""
@@ -92,7 +85,21 @@ class Shelf:
         for code, message in news:
             yield Warned(step=step, code=code, message=message)
 
-    def _read(self, path: Path, n_tokens: int) -> Tensor:
+    def _read(self, path: Path, n_tokens: int) -> Tensor | None:
+        try:
+            return self._verified(path, n_tokens)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            log.warning("A group of activations is computed: %s.", error)
+            self._tell(
+                "cache_unreadable",
+                f"The activation cache could not be read ({error}); its activations are computed.",
+            )
+            return None
+
+    def _verified(self, path: Path, n_tokens: int) -> Tensor | None:
+        """What the file holds; None where that is not what was written, and the file is deleted."""
         try:
             rows = read_shard(path, _CODES[self._held], n_tokens)
         except DamagedShard as error:
@@ -103,7 +110,7 @@ class Shelf:
                 "it was deleted, and its activations are computed again.",
             )
             path.unlink()
-            raise
+            return None
         return torch.from_numpy(rows).view(self._held)
 
     def _write(self, path: Path, tensor: Tensor) -> None:
