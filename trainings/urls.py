@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from .views import catalog, checklist, preparing, rehearsal, saes, start, training, trainings
+from .views import cache, catalog, checklist, preparing, rehearsal, saes, start, training, trainings
 
 urlpatterns = [
     path("", trainings.trainings, name="trainings"),
@@ -37,4 +37,7 @@ urlpatterns = [
     path("<slug:kind>/<uuid:pk>/prepare-again", catalog.prepare_again, name="prepare_again"),
     path("<slug:kind>/<uuid:pk>/delete", catalog.delete, name="delete_row"),
     path("saes", saes.saes, name="saes"),
+    path("cache", cache.cache, name="cache"),
+    path("cache/clear", cache.clear, name="clear_cache"),
+    path("cache/<str:entry_id>/remove", cache.remove, name="remove_cached"),
 ]

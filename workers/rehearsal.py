@@ -14,6 +14,7 @@ from typing import Any
 
 from django.db import OperationalError
 
+from trainings import cache
 from trainings.models import Rehearsal, Tokenization, Training
 from workers.engine.config import RunSpec, TrainingConfig
 
@@ -115,6 +116,7 @@ def _spec(tokenization: Tokenization, config: TrainingConfig) -> RunSpec:
         model_name=tokenization.model.known_as,
         tokens_path=tokenization.folder,
         dataset_name=tokenization.dataset.name,
+        cache=cache.spec(),
     )
 
 

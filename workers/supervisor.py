@@ -23,6 +23,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError
 
+from trainings import cache
 from trainings.models import Checkpoint, Training
 from workers.engine.config import RunSpec
 
@@ -182,6 +183,7 @@ def run_spec(training: Training, attempt: int) -> RunSpec:
         tokens_path=training.tokenization.folder,
         dataset_name=training.dataset.name,
         resume_from=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),
+        cache=cache.spec(),
     )
 
 

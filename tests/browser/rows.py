@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import math
+import os
 import random
+import time
 import uuid
 from datetime import timedelta
 from typing import Any
 
 from django.utils import timezone
 
+from trainings.cache import folder
 from trainings.models import (
     Checkpoint,
     Dataset,
@@ -21,6 +25,7 @@ from trainings.models import (
     TrainingMetric,
 )
 from trainings.models.rehearsal import digest
+from workers.engine.cache import Identity, Manifest, OpenEntry
 from workers.engine.config import Hyperparameters, TrainingConfig
 
 EVALUATION = {
@@ -31,6 +36,14 @@ EVALUATION = {
     "reconstruction_loss": 0.0581,
     "alive": 4516,
     "alive_fraction": 0.9802,
+}
+
+
+KEPT = {
+    "context_length": 256,
+    "n_groups": 3072,
+    "n_tokens": 12_533_760,
+    "bytes_per_token": 1152,
 }
 
 
@@ -153,7 +166,7 @@ def completed(name: str = "smollm2-135m-l5-topk-8x") -> Training:
         completed_at=now,
         final_loss=0.0581,
         sae_path="/data/sae/trainings/7c9a/attempt-1/sae",
-        run_facts={"device": "cpu", "dtype": "float32", "d_sae": 4608},
+        run_facts={"device": "cpu", "dtype": "float32", "d_sae": 4608, "cached_fraction": 1.0},
     )
     give_points(run, 1000)
     folder = "/data/sae/trainings/7c9a/attempt-1"
@@ -270,6 +283,48 @@ def preparing() -> None:
     )
 
 
+def kept(layer: int = 5, *, groups: int = 3072, age: float = 0.0, **names: str) -> None:
+    """An entry of the activation cache of a likely size, most of it a hole in one file."""
+    cache = folder()
+    identity = Identity(
+        model="m",
+        tokens="t",
+        hook="resid_post",
+        layer=layer,
+        held="bfloat16",
+        computed="float32",
+        group_contexts=16,
+        machine="cpu",
+    )
+    names = {"model": "SmolLM2-135M", "dataset": "TinyStories"} | names
+    entry = OpenEntry(cache.path, Manifest(identity, **names, **KEPT))
+    for group in range(groups):
+        entry.shard(group).touch()
+    os.truncate(entry.shard(0), groups * 16 * 255 * KEPT["bytes_per_token"])
+    entry.close()
+    when = time.time() - age
+    os.utime(entry.path / "lock", (when, when))
+
+
+def cached() -> None:
+    """Three entries, and two that had to make room."""
+    kept(5, age=300)
+    kept(6, groups=1290, age=7200)
+    kept(11, age=90_000, dataset="pile-uncopyrighted")
+    gone = {"model": "SmolLM2-135M", "hook": "resid_post", "bytes": 14_438_000_000}
+    lines = [
+        {
+            "at": time.time() - 90_000,
+            "id": "1f0c6b7de2a49c35",
+            "dataset": "TinyStories",
+            "layer": 20,
+        },
+        {"at": time.time() - 7200, "id": "77ab01c2d3e4f506", "dataset": "TinyStories", "layer": 12},
+    ]
+    text = "".join(json.dumps(gone | line) + "\n" for line in lines)
+    (folder().path / "evictions.jsonl").write_text(text)
+
+
 def gallery() -> None:
     """One of each, the newest first on the page: running, waiting, completed, failed.
 
@@ -283,3 +338,4 @@ def gallery() -> None:
     short = measured(layer=6)
     figures = short.figures | {"memory_available_bytes": 1_200_000_000}
     Rehearsal.objects.filter(pk=short.pk).update(figures=figures, beside_training=True)
+    cached()

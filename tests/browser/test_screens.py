@@ -23,6 +23,7 @@ PAGES = {
     "models": "/models",
     "datasets": "/datasets",
     "saes": "/saes",
+    "cache": "/cache",
     "detail": "",
 }
 DIALOGS = {
@@ -109,6 +110,21 @@ def test_measurement_in_the_dialog_fits_its_window(
     assert fits(page)
     cut = "ps => ps.filter(p => p.scrollWidth > p.clientWidth).map(p => p.textContent)"
     assert page.locator(".review :is(dt, dd, p)").evaluate_all(cut) == []
+
+
+@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
+def test_removing_what_is_kept_asks_first_and_fits_its_window(
+    gallery: Studio,
+    visit: Callable[..., Any],
+    picture: Callable[..., None],
+    scheme: str,
+    width: int,
+) -> None:
+    page = visit(gallery, "/cache", color_scheme=scheme, size=(width, 900))
+    page.get_by_role("link", name="Remove SmolLM2-135M, layer 6").click()
+    page.get_by_text("No result is lost").wait_for()
+    picture(page, f"cache-remove-{width}-{scheme}")
+    assert fits(page)
 
 
 @pytest.mark.parametrize(("scheme", "width"), VARIANTS)

@@ -139,7 +139,13 @@ def test_dry_run_tells_time_memory_and_disk_and_keeps_nothing(headless: Headless
     for name in ("seconds", "tokens_per_second", "step_seconds", "memory_bytes", "disk_bytes"):
         assert found[name] > 0
     out, _ = headless.train("--dry-run").communicate(timeout=300)
-    assert [line.split()[0] for line in out.splitlines()] == ["Time", "Memory", "Disk", "Device"]
+    assert [line.split()[0] for line in out.splitlines()] == [
+        "Time",
+        "Memory",
+        "Disk",
+        "Cache",
+        "Device",
+    ]
     assert sorted(headless.home.rglob("*")) == before
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 
-from workers.engine.config import Hyperparameters, RunSpec, TrainingConfig
+from workers.engine.config import CacheSpec, Hyperparameters, RunSpec, TrainingConfig
 from workers.engine.tokens import Tokens, tokenize
 
 WIDTH, LAYERS, VOCABULARY, CONTEXT = 32, 4, 256, 64
@@ -54,7 +54,12 @@ def tokens(tokens_folder: Path) -> Tokens:
 def make_spec(model_folder: Path, tokens_folder: Path) -> Callable[..., RunSpec]:
     """A small run: `make_spec("jumprelu", num_steps=10)`."""
 
-    def make(architecture: str, resume_from: tuple[Path, ...] = (), **h: Any) -> RunSpec:
+    def make(
+        architecture: str,
+        resume_from: tuple[Path, ...] = (),
+        cache: CacheSpec | None = None,
+        **h: Any,
+    ) -> RunSpec:
         small = {
             "latent_dim": 4 * WIDTH,
             "batch_size": 256,
@@ -80,6 +85,7 @@ def make_spec(model_folder: Path, tokens_folder: Path) -> Callable[..., RunSpec]
             dataset_name="topics",
             resume_from=resume_from,
             device="cpu",
+            cache=cache,
         )
 
     return make

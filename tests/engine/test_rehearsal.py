@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.engine.test_process import ENVIRONMENT
-from workers.engine.config import RunSpec
+from workers.engine.config import CacheSpec, RunSpec
 
 MakeSpec = Callable[..., RunSpec]
 
@@ -115,3 +115,21 @@ def test_a_large_process_that_starts_the_engine_does_not_count(
     told = json.loads(done.stdout)
     assert told["memory_bytes"] < 2**30
     assert told["memory_bytes"] == pytest.approx(alone["memory_bytes"], rel=0.15)
+
+
+def test_the_growth_of_the_cache_is_told_and_what_lies_there_is_counted(
+    make_spec: MakeSpec, tmp_path: Path
+) -> None:
+    cache = CacheSpec(folder=tmp_path / "cache", limit_bytes=10**9)
+    spec = make_spec("transcoder", cache=cache, num_steps=60, buffer_tokens=16_000)
+    (told,), _ = engine(spec, tmp_path / "rehearsal", "--rehearse")
+    assert told["cached_fraction"] == 0.0
+    assert not cache.folder.exists()
+    found, _ = engine(spec, tmp_path / "run")
+    assert found[-1]["event"] == "completed", found[-1]
+    grown = sum(file.stat().st_size for file in cache.folder.glob("*/*.safetensors"))
+    assert told["cache_bytes"] == pytest.approx(grown, rel=0.02)
+    before = sorted(cache.folder.rglob("*"))
+    (again,), _ = engine(spec, tmp_path / "rehearsal", "--rehearse")
+    assert (again["cached_fraction"], again["cache_bytes"]) == (1.0, 0)
+    assert sorted(cache.folder.rglob("*")) == before

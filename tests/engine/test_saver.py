@@ -31,16 +31,18 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
 
 def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, disk: threading.Event) -> None:
-    weights = torch.ones(3)
+    weights, counts = torch.ones(3), [1, 2]
     with Saver(tmp_path) as saver:
-        assert list(saver.begin(10, {"w": weights}, {}, 0.5)) == []
+        assert list(saver.begin(10, {"w": weights}, {"counts": counts}, 0.5)) == []
         weights += 1  # the next step
+        counts[0] += 1
         assert list(saver.done()) == []
         disk.set()
         (told,) = saver.wait()
-    tensors, _ = checkpoint.load(Path(told.checkpoint_path))
+    tensors, numbers = checkpoint.load(Path(told.checkpoint_path))
     assert (told.step, told.fvu) == (10, 0.5)
     assert torch.equal(tensors["w"], torch.ones(3))  # as it was at step 10
+    assert numbers["counts"] == [1, 2]
 
 
 def test_one_that_is_due_early_waits_for_the_one_before(

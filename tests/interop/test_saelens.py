@@ -104,7 +104,8 @@ def test_a_trained_sae_reaches_the_same_fvu_in_saelens(
 
 def held_out(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor]:
     """Raw activations of the held-out contexts, read the way a user of SAELens would get them."""
-    from workers.engine.activations import Reader
+    import numpy as np
+
     from workers.engine.config import ModelFacts, Plan
     from workers.engine.language_model import LanguageModel, Site
     from workers.engine.order import Split
@@ -116,6 +117,8 @@ def held_out(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor]:
     layers = dict.fromkeys(sites)
     device = torch.device("cpu")
     model = LanguageModel.load(spec.model_path, tuple(layers), device, torch.float32)
-    split = Split.of(tokens, spec.config.hyperparameters.held_out_tokens)
-    read = Reader(model, tokens, device).read(split.held_out)
-    return read.x, read.y
+    split = Split.of(tokens, spec.config.hyperparameters.held_out_tokens, 1)
+    contexts = split.held_out.contexts
+    captured = model.capture(torch.from_numpy(tokens.ids[contexts].astype(np.int64)))
+    keep = torch.from_numpy(tokens.usable(contexts))
+    return captured[0][keep], captured[-1][keep]

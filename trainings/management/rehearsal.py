@@ -37,9 +37,18 @@ def sentences(found: dict[str, Any]) -> str:
         f"a step {1000 * found['step_seconds']:,.0f} ms at the start)",
         f"Memory  {filesizeformat(found['memory_bytes'])}",
         f"Disk    {filesizeformat(found['disk_bytes'])} at most",
+        f"Cache   {_cache(found)}",
         f"Device  {found['device']}, {found['dtype']}",
     ]
     if found["gpu_memory_bytes"]:
         lines.insert(2, f"GPU     {filesizeformat(found['gpu_memory_bytes'])}")
     lines += [f"Warning {sentence}" for sentence in shortages(found)]
     return "\n".join(lines).replace("\xa0", " ")
+
+
+def _cache(found: dict[str, Any]) -> str:
+    """What the activation cache gives to the run, and takes from it."""
+    if found["cached_fraction"] is None:
+        return "off"
+    there = f"{found['cached_fraction']:.0%} of the activations are there"
+    return f"{there}; it grows by {filesizeformat(found['cache_bytes'])}"

@@ -80,6 +80,12 @@ class Card:
         return speed
 
     @property
+    def cached(self) -> float | None:
+        """Share of the activations that lay in the cache at the start; none without a cache."""
+        share: float | None = self.training.run_facts.get("cached_fraction")
+        return share
+
+    @property
     def eta(self) -> float | None:
         """Seconds left at the newest throughput; none unless it is running and was measured."""
         speed = self.tokens_per_second

@@ -26,6 +26,7 @@ from torch import Tensor
 
 from . import crash
 
+# 2: a position counts chunks of groups of contexts, where it counted chunks of contexts.
 FORMAT = 2
 _UNFINISHED, _HARMED = ".tmp", ".harmed"
 _TENSORS, _STATE, _MANIFEST = "tensors.safetensors", "state.json", "manifest.json"

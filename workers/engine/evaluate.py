@@ -12,12 +12,11 @@ from .activations import Activations, Reader
 from .events import finite
 from .metrics import Window
 from .normalize import Normalizer
-from .order import Indices
+from .order import Side
 from .sae import Sae
 
 # So few that the latents of all of them take less memory than a training step does.
 _TOKENS_AT_ONCE = 512
-_GROUP_TOKENS = 8192
 _SAMPLE_TOKENS = 512
 
 
@@ -32,9 +31,9 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    sae: Sae, normalizer: Normalizer, reader: Reader, contexts: Indices, most_tokens: int | None
+    sae: Sae, normalizer: Normalizer, reader: Reader, side: Side, most_tokens: int | None
 ) -> Evaluation:
-    """Metrics over all `contexts`, or over the first that hold `most_tokens`.
+    """Metrics over one side of a split, or over its first groups that hold `most_tokens`.
 
     `alive` counts latents that fired at least once here.
     """
@@ -42,9 +41,8 @@ def evaluate(
     window = Window(len(w["b_dec"]), sae.has_skip, w["b_dec"].device)
     fired_F = torch.zeros(len(w["b_enc"]), dtype=torch.int64, device=w["b_enc"].device)
     sample: Activations | None = None
-    at_once = max(1, _GROUP_TOKENS // reader.tokens.manifest.context_length)
-    for start in range(0, len(contexts), at_once):
-        group = reader.read(contexts[start : start + at_once])
+    for part in side.parts():
+        group = reader.read([part])
         for batch in group.split(_TOKENS_AT_ONCE):
             fired_F += _add(window, sae, normalizer, batch)
         sample = sample or next(group.split(_SAMPLE_TOKENS))

@@ -35,6 +35,8 @@ class Phase(Event):
 class Started(Event):
     """Model and data are ready; `tokens` are those available for training.
 
+    The model computes in `dtype`, its activations are held in `held_dtype`. Of what the run is to
+    read, `cached_fraction` lay in the cache at its start; null where the run has no cache.
     `memory_bytes` is what the process is reckoned to hold at its largest (`preflight.py`).
     """
 
@@ -46,6 +48,8 @@ class Started(Event):
     k: int | None
     device: str
     dtype: str
+    held_dtype: str
+    cached_fraction: float | None
     tokens: int
     dead_window_tokens: int
     memory_bytes: int

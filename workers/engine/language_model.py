@@ -9,6 +9,7 @@ import logging
 import time
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ class LanguageModel:
     ) -> LanguageModel:
         """Load from safetensors. Raises `ModelError` with a sentence where that cannot work."""
         from transformers import AutoModel
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # type: ignore[no-untyped-call]
         try:
             transformer = AutoModel.from_pretrained(
                 folder,
@@ -209,6 +212,25 @@ def _flags() -> set[str]:
     lines = _CPUINFO.read_text(encoding="utf-8", errors="replace").splitlines()
     line = next((x for x in lines if x.lower().startswith(("flags", "features"))), "")
     return set(line.partition(":")[2].split())
+
+
+def held_dtype(choice: Dtype) -> torch.dtype:
+    """The number format in which activations are held and stored: bfloat16 unless float32 is asked.
+
+    It takes half the memory and disk; what the rounding costs is in docs/performance.md. A run
+    keeps the answer in its checkpoints.
+    """
+    return torch.float32 if choice == "float32" else torch.bfloat16
+
+
+def machine(device: torch.device) -> str:
+    """Whatever besides the weights and tokens may change the last bits of an activation."""
+    if device.type == "cuda":
+        processor = torch.cuda.get_device_name(device)
+    else:
+        threads = torch.get_num_threads()
+        processor = f"{device.type} {torch.backends.cpu.get_cpu_capability()}, {threads} threads"
+    return f"{processor}, torch {torch.__version__}, transformers {version('transformers')}"
 
 
 def dtype_name(dtype: torch.dtype) -> str:

@@ -7,16 +7,19 @@ import time
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
 from . import machine
-from .activations import Reader, Stream, chunk_contexts
+from .activations import Activations, Stream
 from .advance import advance
 from .config import Plan, RunSpec
-from .language_model import LanguageModel, dtype_name, settled_dtype
+from .language_model import dtype_name, held_dtype, settled_dtype
 from .order import Order
+from .prospect import prospect
+from .reading import Reading
 from .state import State
-from .train import Asked, sites
+from .train import Asked
 
 _STEPS = 5
 # As many tokens as the normalization is estimated on; a whole buffer would take minutes.
@@ -29,8 +32,10 @@ class Rehearsal:
     """Times are of this machine as it is now; bytes are of the whole process at its peak.
 
     The steps are timed at the start, where most latents are active; a ReLU or JumpReLU gets faster
-    once few are. `disk_bytes` counts the checkpoints kept, one being written, and the SAE. What was
-    available is None where the machine does not tell.
+    once few are. `disk_bytes` counts the checkpoints kept, one being written, and the SAE;
+    `cache_bytes` is what the activation cache grows by, and `cached_fraction` is the share of the
+    activations that lie there already, null where the run has no cache. What was available is None
+    where the machine does not tell.
     """
 
     seconds: float
@@ -42,6 +47,8 @@ class Rehearsal:
     gpu_memory_bytes: int | None
     gpu_memory_available_bytes: int | None
     disk_bytes: int
+    cache_bytes: int
+    cached_fraction: float | None
     device: str
     dtype: str
 
@@ -50,9 +57,9 @@ class Rehearsal:
 
 
 def rehearse(spec: RunSpec) -> Rehearsal:
-    """Load the model, read one small chunk, train a few steps on it; nothing is written.
+    """Read one small chunk, by the model or from the cache, and train a few steps on it.
 
-    Raises what `train` raises.
+    Nothing is left behind. Raises what `train` raises.
     """
     begun = time.perf_counter()
     asked = Asked.by(spec)
@@ -60,45 +67,41 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     h = plan.hyperparameters
     available = machine.available_bytes()
     gpu_available = machine.gpu_left_bytes(device) if device.type == "cuda" else None
-    dtype = settled_dtype(h.dtype, device)
-    model = LanguageModel.load(spec.model_path, sites(plan), device, dtype)
-    reader = Reader(model, tokens, device)
-    loading = time.perf_counter() - begun
+    dtype, held = settled_dtype(h.dtype, device), held_dtype(h.dtype)
+    reading = Reading(spec, plan, tokens, split.groups, device, dtype, held)
+    preparing = time.perf_counter() - begun
+
+    order = Order(split.training, asked.groups_per_chunk, h.seed)
+    ahead = Stream(reading.reader(None), order, h.batch_size, bool).groups_ahead(plan.total_tokens)
+    ahead.update(split.held_out.numbers.tolist())
+    total_tokens = plan.total_tokens + h.held_out_tokens
+    chunk_tokens = min(h.buffer_tokens, max(_CHUNK_TOKENS, h.batch_size))
+    found = prospect(reading, ahead, total_tokens, chunk_tokens)
+    first, per_token = found.sample, found.seconds / total_tokens
     # A large model is loaded whole before what lies behind the layer is dropped.
     at_loading = machine.peak_bytes()
     machine.forget_peak()
-
-    chunk_tokens = min(h.buffer_tokens, max(_CHUNK_TOKENS, h.batch_size))
-    order = Order(split.training, chunk_contexts(tokens, chunk_tokens), h.seed)
-    stream = Stream(reader, order, h.batch_size, bool)
-    reader.read(order.contexts(0)[:1])  # the first pass prepares what later ones use
-    reader.seconds = 0.0
     state = State.fresh(plan, device, dtype)
-    first = stream.first_chunk()
     state.settle(first)
-    read_tokens, per_token = len(first), reader.seconds / len(first)
-    seconds = [_timed(state, plan, stream, reader) for _ in range(_STEPS)]
+    seconds = [_timed(state, plan, first, number) for number in range(_STEPS)]
     step_seconds = statistics.median(seconds[1:])
     tensors, _ = state.snapshot()
     checkpoint_bytes = sum(value.nbytes for value in tensors.values())
 
-    # What a run holds besides: the rest of a buffer (twice while its parts are joined); and of a
-    # checkpoint the copy that is written, and the tensor that is read back to be compared with it.
+    # What a run holds besides: the rest of a buffer; and of a checkpoint the copy that is written,
+    # and the tensor that is read back to be compared with it.
     held_tokens = min(h.buffer_tokens, split.n_usable)
-    widths = plan.d_in + (plan.d_out if plan.has_own_target else 0)
-    more = 2 * max(0, held_tokens - read_tokens) * widths * first.x.element_size()
+    more = max(0, held_tokens - len(first)) * reading.bytes_per_token
     at_steps = machine.peak_bytes() + checkpoint_bytes + max(t.nbytes for t in tensors.values())
     on_gpu = None
     if device.type == "cuda":
         on_gpu = torch.cuda.max_memory_allocated(device) + more
     else:
         at_steps += more
-    total_tokens = plan.total_tokens + h.held_out_tokens
     training = plan.total_tokens / h.batch_size * step_seconds
-    whole = loading + total_tokens * per_token + training
     checkpoints = min(_KEPT_CHECKPOINTS, -(-h.num_steps // h.checkpoint_interval)) + 1
     return Rehearsal(
-        seconds=whole,
+        seconds=preparing + found.loading_seconds + found.seconds + training,
         tokens_per_second=h.batch_size / (h.batch_size * per_token + step_seconds),
         extraction_tokens_per_second=1 / per_token,
         step_seconds=step_seconds,
@@ -107,14 +110,18 @@ def rehearse(spec: RunSpec) -> Rehearsal:
         gpu_memory_bytes=on_gpu,
         gpu_memory_available_bytes=gpu_available,
         disk_bytes=checkpoints * checkpoint_bytes + checkpoint_bytes // 3,
+        cache_bytes=found.cache_bytes,
+        cached_fraction=found.cached_fraction,
         device=device.type,
         dtype=dtype_name(dtype),
     )
 
 
-def _timed(state: State, plan: Plan, stream: Stream, reader: Reader) -> float:
-    """Seconds of one step, reading not counted."""
-    begun, read = time.perf_counter(), reader.seconds
-    advance(state, plan, stream.next())
+def _timed(state: State, plan: Plan, chunk: Activations, number: int) -> float:
+    """Seconds of one step on tokens drawn from the chunk."""
+    shuffled = np.random.default_rng(number).permutation(len(chunk))
+    begun = time.perf_counter()
+    batch = chunk.rows(np.resize(shuffled, plan.hyperparameters.batch_size))
+    advance(state, plan, batch)
     state.window.read()  # waits for the device
-    return time.perf_counter() - begun - (reader.seconds - read)
+    return time.perf_counter() - begun

@@ -84,9 +84,6 @@ def sentence(error: Exception) -> str:
 
 def _quiet() -> None:
     """Keep the log for what a researcher can use."""
-    from transformers.utils import logging as transformers_logging
-
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from copy import deepcopy
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -45,8 +46,9 @@ class Saver:
         """Have this state written; yields the one that had to be waited for."""
         begun = time.perf_counter()
         yield from self.wait()
-        # A copy even on the processor: the steps to come write into these tensors.
+        # Copies even on the processor: the steps to come write into these tensors and lists.
         copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        numbers = deepcopy(numbers)
         stalled = time.perf_counter() - begun
         self._writing = self._thread.submit(self._write, step, copies, numbers, fvu, stalled)
 

@@ -9,21 +9,21 @@ from .config import Plan
 from .events import Warned
 
 if TYPE_CHECKING:
-    from .language_model import LanguageModel
+    from .forward import Forward
     from .micro import Micro
 
 
 class Shortage:
     """Looks after every step. Each attempt tells anew: its page shows no older warnings."""
 
-    def __init__(self, plan: Plan, micro: Micro, model: LanguageModel) -> None:
-        self._tokens, self._micro, self._model = plan.hyperparameters.batch_size, micro, model
+    def __init__(self, plan: Plan, micro: Micro, forward: Forward) -> None:
+        self._tokens, self._micro, self._forward = plan.hyperparameters.batch_size, micro, forward
         self._told_count: int = 1
         self._told_contexts: int | None = None
 
     def look(self, step: int) -> Iterator[Warned]:
         """What has become smaller since the last look; comparisons of two numbers otherwise."""
-        count, contexts = self._micro.count, self._model.most_contexts
+        count, contexts = self._micro.count, self._forward.most_contexts
         if count != self._told_count:
             self._told_count = count
             message = (

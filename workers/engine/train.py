@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import checkpoint, events
-from .activations import Reader, StopRequested, Stream, chunk_contexts
+from .activations import Reader, StopRequested, Stream, group_shape
 from .advance import advance
 from .checkpoint import CheckpointError, HarmedCheckpoint
 from .clock import Clock
@@ -22,12 +23,14 @@ from .divergence import Divergence
 from .evaluate import evaluate
 from .export import export
 from .failure import TrainingError
-from .language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
+from .language_model import dtype_name, held_dtype, settled_device, settled_dtype
 from .model import inspect, model_size
 from .order import Order, Split
 from .preflight import Footprint, preflight
+from .reading import Reading
 from .saver import Saver
 from .schedule import learning_rate
+from .shelf import Shelf
 from .shortage import Shortage
 from .state import State
 from .tokens import TokenizeError, Tokens, tokenizer_digest
@@ -45,6 +48,7 @@ class Asked:
     plan: Plan
     tokens: Tokens
     split: Split
+    groups_per_chunk: int
     device: torch.device
 
     @classmethod
@@ -54,8 +58,10 @@ class Asked:
         facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
         plan = settled_plan(spec.config, facts)
         tokens = _open_tokens(spec)
-        split = Split.of(tokens, plan.hyperparameters.held_out_tokens)
-        return cls(facts, plan, tokens, split, settled_device(spec.device))
+        h, device = plan.hyperparameters, settled_device(spec.device)
+        group, groups_per_chunk = group_shape(tokens, h.buffer_tokens, device)
+        split = Split.of(tokens, h.held_out_tokens, group)
+        return cls(facts, plan, tokens, split, groups_per_chunk, device)
 
 
 def train(
@@ -71,6 +77,17 @@ def train(
     engine (`ModelError`, `TokenizeError`, `ConfigError`, `TrainingError`, `ExportError`) whose
     message is a sentence, or whatever the machine raises (`OSError`, `torch.OutOfMemoryError`).
     """
+    with ExitStack() as until_the_end:
+        yield from _train(spec, run_dir, stop, pause, until_the_end)
+
+
+def _train(
+    spec: RunSpec,
+    run_dir: Path,
+    stop: Callable[[], bool],
+    pause: Callable[[], bool],
+    until_the_end: ExitStack,
+) -> Iterator[events.Event]:
     # What is asked for, and what there is.
     yield events.Phase(step=0, phase="loading_model")
     asked = Asked.by(spec)
@@ -89,9 +106,13 @@ def train(
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
     loaded = yield from _newest(spec, tokens)
     dtype = _DTYPES[loaded[1]["dtype"]] if loaded else dtype
-    model = LanguageModel.load(spec.model_path, sites(plan), device, dtype)
-    reader = Reader(model, tokens, device)
-    order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
+    held = _DTYPES[loaded[1]["held"]] if loaded else held_dtype(h.dtype)
+    reading = Reading(spec, plan, tokens, split.groups, device, dtype, held)
+    shelf = yield from _shelf(reading)
+    if shelf:
+        until_the_end.enter_context(shelf)
+    reader = reading.reader(shelf)
+    order = Order(split.training, asked.groups_per_chunk, h.seed)
     stream = Stream(reader, order, h.batch_size, lambda: stop() or pause())
     state = State.fresh(plan, device, dtype)
     state.micro.count = fits.micro_batches
@@ -100,6 +121,11 @@ def train(
         stream.position = state.position
     resumed_from = state.step if loaded else None
     del loaded
+    ahead = stream.groups_ahead((h.num_steps - state.step) * h.batch_size)
+    ahead.update(split.held_out.numbers.tolist())
+    stored = shelf.groups() if shelf else set()
+    if ahead - stored:
+        reader.forward.load()
     try:
         if resumed_from is None:
             yield events.Phase(step=0, phase="normalizing")
@@ -120,6 +146,8 @@ def train(
         k=plan.k,
         device=device.type,
         dtype=dtype_name(dtype),
+        held_dtype=dtype_name(held),
+        cached_fraction=len(ahead & stored) / len(ahead) if shelf else None,
         tokens=split.n_usable,
         dead_window_tokens=plan.dead_window_tokens,
         memory_bytes=fits.peak_bytes,
@@ -127,16 +155,28 @@ def train(
     yield events.Phase(step=state.step, phase="training")
     with Saver(run_dir / "checkpoints") as saver:
         try:
-            label = {"identity": _identity(spec, tokens), "dtype": dtype_name(dtype)}
-            shortage = Shortage(plan, state.micro, model)
+            label = {
+                "identity": _identity(spec, tokens),
+                "dtype": dtype_name(dtype),
+                "held": dtype_name(held),
+            }
+            shortage = Shortage(plan, state.micro, reader.forward)
+
+            def news(step: int) -> Iterator[events.Warned]:
+                yield from shortage.look(step)
+                if shelf:
+                    yield from shelf.news(step)
+
             stopped = yield from _steps(
-                state, plan, stream, Clock(reader), saver, label, split.n_usable, shortage
+                state, plan, stream, Clock(reader), saver, label, split.n_usable, news
             )
             yield from saver.wait()
             if stopped and pause():
                 yield events.Paused(step=state.step)
                 return
             ended = yield from _result(state, plan, spec, reader, split, run_dir / "sae", stopped)
+            if shelf:
+                yield from shelf.news(state.step)
         except Exception:
             # What was saved is told before what went wrong.
             yield from saver.wait()
@@ -152,7 +192,7 @@ def _steps(
     saver: Saver,
     label: dict[str, Any],
     n_usable: int,
-    shortage: Shortage,
+    news: Callable[[int], Iterator[events.Warned]],
 ) -> Generator[events.Event, None, bool]:
     """Train to the last step or until stopped, then save the state; whether it was stopped."""
     h, divergence = plan.hyperparameters, Divergence()
@@ -168,7 +208,7 @@ def _steps(
             raise _diverged(state.step)
         state.position = stream.position
         clock.add(batch)
-        yield from shortage.look(state.step)
+        yield from news(state.step)
         if resampled:
             yield events.Resampled(step=state.step, count=resampled)
         if state.step % h.log_interval == 0 or state.step == h.num_steps:
@@ -229,11 +269,16 @@ def _open_tokens(spec: RunSpec) -> Tokens:
     return tokens
 
 
-def sites(plan: Plan) -> tuple[Site, ...]:
-    """Where the model is read: the input's layer, and the target's if that is another."""
-    hook = plan.hyperparameters.hook
-    layers = (plan.layer, plan.target_layer) if plan.has_own_target else (plan.layer,)
-    return tuple(Site(layer, hook) for layer in layers)
+def _shelf(reading: Reading) -> Generator[events.Event, None, Shelf | None]:
+    """The run's part of the cache; a cache that cannot be used costs time and no more."""
+    if reading.cache is None:
+        return None
+    try:
+        return reading.shelf(reading.cache)
+    except OSError as error:
+        message = f"The activation cache cannot be used ({error}); everything is computed."
+        yield events.Warned(step=0, code="cache_unusable", message=message)
+        return None
 
 
 def _identity(spec: RunSpec, tokens: Tokens) -> dict[str, str]:

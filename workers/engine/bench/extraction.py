@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..activations import Reader, Stream, chunk_contexts
-from ..language_model import LanguageModel
+from ..activations import Reader, Stream, group_shape
+from ..forward import Forward
+from ..language_model import LanguageModel, held_dtype
 from ..order import Indices, Order, Split
 from ..tokens import Tokens
 
@@ -38,9 +39,8 @@ def measure(
     rounds: int,
 ) -> Extraction:
     """Chunks are read and bare passes over as many tokens run in turns."""
-    split = Split.of(tokens, batch_size)
-    reader = Reader(model, tokens, device)
-    order = Order(split.training, chunk_contexts(tokens, chunk_tokens), 0)
+    stream = stream_of(model, tokens, device, batch_size, chunk_tokens)
+    reader, order = stream.reader, stream.order
     length = tokens.manifest.context_length
 
     def bare(pass_tokens: int, contexts: Indices) -> float:
@@ -55,11 +55,12 @@ def measure(
 
     ours: list[float] = []
     theirs: dict[int, list[float]] = {size: [] for size in _BARE_TOKENS}
-    reader.read(order.contexts(0)[:4])
+    reader.read(order.parts(0)[:1])
     for number in range(rounds):
-        contexts = order.contexts(number)
+        parts = order.parts(number)
+        contexts = np.concatenate([reader.groups.read(part) for part in parts])
         begun = time.perf_counter()
-        reader.read(contexts)
+        reader.read(parts)
         ours.append(contexts.size * length / (time.perf_counter() - begun))
         for size, found in theirs.items():
             found.append(bare(size, contexts))
@@ -70,13 +71,28 @@ def measure(
         bare_tokens_per_second=float(np.median(theirs[best])),
         bare_pass_tokens=best,
         ratio=ratio,
-        hand_over_seconds=_hand_over(Stream(reader, order, batch_size, bool), reader),
+        hand_over_seconds=_hand_over(stream),
     )
 
 
-def _hand_over(stream: Stream, reader: Reader) -> float:
+def stream_of(
+    model: LanguageModel,
+    tokens: Tokens,
+    device: torch.device,
+    batch_size: int,
+    chunk_tokens: int,
+) -> Stream:
+    """Batches as a run reads them, from a model that is loaded, without a cache."""
+    group, groups_per_chunk = group_shape(tokens, chunk_tokens, device)
+    split = Split.of(tokens, batch_size, group)
+    forward = Forward(lambda: model, tokens, split.groups, device, held_dtype("auto"))
+    reader = Reader(tokens, split.groups, forward, device)
+    return Stream(reader, Order(split.training, groups_per_chunk, 0), batch_size, bool)
+
+
+def _hand_over(stream: Stream) -> float:
     """Seconds per batch in which the stream shuffles and gathers, the reading not counted."""
-    count = 8
+    count, reader = 8, stream.reader
     read, begun = reader.seconds, time.perf_counter()
     for _ in range(count):
         stream.next()

@@ -13,10 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..activations import Reader, Stream, chunk_contexts
+from ..activations import Stream
 from ..advance import advance
 from ..language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
-from ..order import Order, Split
 from ..tokens import Tokens
 from . import checkpoints, extraction, peers
 from .report import OurStep, PeerStep, Report
@@ -190,9 +189,7 @@ class _Real:
 
     def stream(self) -> Stream:
         size = self._options.batch_size
-        split = Split.of(self.tokens, size)
-        order = Order(split.training, chunk_contexts(self.tokens, 4 * size), 0)
-        return Stream(Reader(self.model, self.tokens, self.device), order, size, bool)
+        return extraction.stream_of(self.model, self.tokens, self.device, size, 4 * size)
 
     def batches(self) -> list[Tensor]:
         stream = self.stream()

@@ -8,13 +8,14 @@ from .errors import problems
 from .fields import FieldSpec, Section
 from .hyperparameters import FIELDS, WITHOUT_RANGES, Architecture, Hyperparameters, sections
 from .problem import ConfigError, Problem
-from .run import RunSpec
+from .run import CacheSpec, RunSpec
 from .training import ModelFacts, Plan, TrainingConfig, settled_target
 
 __all__ = [
     "FIELDS",
     "WITHOUT_RANGES",
     "Architecture",
+    "CacheSpec",
     "ConfigError",
     "FieldSpec",
     "Hyperparameters",

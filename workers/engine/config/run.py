@@ -10,10 +10,20 @@ from .hyperparameters import WITHOUT_RANGES
 from .training import TrainingConfig
 
 
+class CacheSpec(BaseModel):
+    """Where activations are kept for later runs, and the bytes they may take there."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    folder: Path
+    limit_bytes: int
+
+
 class RunSpec(BaseModel):
     """`run.json` in a run folder: all that one attempt needs; paths are absolute.
 
-    `resume_from` lists checkpoint folders, newest first; the first that verifies is taken.
+    `resume_from` lists checkpoint folders, newest first; the first that verifies is taken. Without
+    a `cache` every activation is computed.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -28,6 +38,7 @@ class RunSpec(BaseModel):
     dataset_name: str = ""
     resume_from: tuple[Path, ...] = ()
     device: str = "auto"
+    cache: CacheSpec | None = None
 
     @classmethod
     def read(cls, run_dir: Path) -> RunSpec:
