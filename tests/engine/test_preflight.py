@@ -38,7 +38,7 @@ def footprint(make_spec: MakeSpec, model_folder: Path) -> Footprint:
     ).config
     plan = Plan.of(config, ModelFacts(d_model=32, n_layers=4))
     size = model_size(model_folder, 32, 1)
-    return Footprint(plan, size, 50_000, torch.device("cpu"), torch.float32)
+    return Footprint(plan, size, 50_000, torch.device("cpu"), torch.float32, torch.bfloat16)
 
 
 def there_is(monkeypatch: pytest.MonkeyPatch, n: float) -> None:

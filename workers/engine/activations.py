@@ -187,6 +187,11 @@ class Stream:
         return self._held[1:]
 
 
+def forward_tokens(device: torch.device) -> int:
+    """Tokens of one forward pass, if a context is not longer."""
+    return _FORWARD_TOKENS.get(device.type, 4096)
+
+
 def group_shape(tokens: Tokens, buffer_tokens: int, device: torch.device) -> tuple[int, int]:
     """Contexts of a group, and groups of a chunk, whose tokens are held together.
 
@@ -197,7 +202,7 @@ def group_shape(tokens: Tokens, buffer_tokens: int, device: torch.device) -> tup
     if m.n_usable < 1:
         raise TokenizeError("The tokenization holds nothing but BOS tokens.")
     of_chunk = max(1, buffer_tokens // (m.context_length - m.bos))
-    of_pass = max(1, _FORWARD_TOKENS.get(device.type, 4096) // m.context_length)
+    of_pass = max(1, forward_tokens(device) // m.context_length)
     group = min(of_pass, of_chunk)
     return group, of_chunk // group
 

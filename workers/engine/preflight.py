@@ -12,11 +12,13 @@ from dataclasses import dataclass
 import torch
 
 from . import machine, memory
+from .activations import forward_tokens
 from .config import Architecture, Plan
 from .failure import TrainingError
 from .micro import doubles
 from .model import ModelSize
 from .sae.dense import Products
+from .state import ESTIMATE_TOKENS
 
 log = logging.getLogger(__name__)
 
@@ -24,10 +26,6 @@ _FLOAT32 = 4
 # A shape says what tensors hold, not what libraries keep beside them: what is reckoned may be off
 # by this much (docs/performance.md), so only what is further beyond is refused.
 _ERROR = 0.15
-# Tokens of one forward pass, as activations.py reads.
-_PASS_TOKENS = {"cpu": 4096, "cuda": 32768}
-# Tokens that normalization is estimated on, as state.py does.
-_ESTIMATE_TOKENS = 32_768
 # Bytes a sparse step holds per active pair: indices, values, their order by latent, the CSR forms.
 # JumpReLU holds the pairs above their threshold besides those in its reach.
 _PAIR_BYTES, _JUMP_PAIR_BYTES = 64, 96
@@ -47,7 +45,7 @@ class Need:
     loading: int  # what is held more of it while it is read
     weights: int  # with Adam's moments
     buffer: int  # activations of a chunk
-    reading: int  # a forward pass, or joining its results
+    reading: int  # a forward pass
     settling: int  # estimating the normalization
     pre_activations: int
     step: int  # gradients and all that a step takes besides
@@ -76,6 +74,7 @@ class Footprint:
     n_usable: int
     device: torch.device
     dtype: torch.dtype
+    held: torch.dtype  # of the activations in the buffer
 
     def need(self, count: int) -> Need:
         """What it will hold besides what this process holds already, in `count` micro-batches."""
@@ -84,9 +83,7 @@ class Footprint:
         held = min(h.buffer_tokens, self.n_usable)
         moments = 2 if h.moments_dtype == "bfloat16" else _FLOAT32
         state = self.parameters * (_FLOAT32 + 2 * moments)
-        in_a_pass = _PASS_TOKENS.get(self.device.type, 4096) * (
-            _HIDDEN * plan.d_in + _INNER * self.model.inner
-        )
+        in_a_pass = forward_tokens(self.device) * (_HIDDEN * plan.d_in + _INNER * self.model.inner)
         # Raw, normalized, and one side in double precision.
         settled = 2 * widths * _FLOAT32 + 8 * max(plan.d_in, plan.d_out)
         micro = -(-h.batch_size // count)
@@ -98,9 +95,9 @@ class Footprint:
             language_model=kept,
             loading=model.parameters * size - kept if converted else 0,
             weights=state,
-            buffer=held * widths * size,
-            reading=max(held * widths, in_a_pass) * size,
-            settling=min(_ESTIMATE_TOKENS, held) * settled,
+            buffer=held * widths * self.held.itemsize,
+            reading=in_a_pass * size,
+            settling=min(ESTIMATE_TOKENS, held) * settled,
             pre_activations=micro * plan.d_sae * size,
             step=self._step(micro, 2 if count > 1 else 1),
             copy=state,

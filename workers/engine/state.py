@@ -21,7 +21,7 @@ from .sae import Sae, build, start_at
 from .schedule import Penalty
 
 Tensors = dict[str, Tensor]
-_ESTIMATE_TOKENS = 32_768
+ESTIMATE_TOKENS = 32_768
 
 
 class _Part(Protocol):
@@ -65,7 +65,7 @@ class State:
     def settle(self, first: Activations) -> None:
         """Estimate the normalization on the first chunk and centre the SAE on it."""
         method, shared = self.normalizer.method, self.normalizer.shared
-        some = next(first.split(_ESTIMATE_TOKENS))
+        some = next(first.split(ESTIMATE_TOKENS))
         self.normalizer = Normalizer.estimate(method, shared, some.x, some.y)
         normalized = self.normalizer(some.x, some.y)
         start_at(self.sae, normalized.x, normalized.y)

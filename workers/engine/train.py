@@ -99,7 +99,7 @@ def _train(
     # Whether it can fit, before anything large is loaded.
     dtype = settled_dtype(h.dtype, device)
     size = model_size(spec.model_path, asked.facts.d_model, plan.deepest_layer)
-    fits = preflight(Footprint(plan, size, split.n_usable, device, dtype))
+    fits = preflight(Footprint(plan, size, split.n_usable, device, dtype, held_dtype(h.dtype)))
     if fits.warning:
         yield events.Warned(step=0, code="memory", message=fits.warning)
 
