@@ -93,12 +93,14 @@ def test_thresholds_that_stand_still_are_told_of_and_moving_ones_not() -> None:
     assert "0 on average in 500 steps, where Adam could have moved them by 0.5" in warned.message
 
 
-@pytest.mark.parametrize(("l0", "limit"), [(1e-3, "lower"), (90.0, "upper")])
-def test_a_coefficient_at_its_limit_is_told_of(l0: float, limit: str) -> None:
+@pytest.mark.parametrize(("l0", "share", "limit"), [(1e-3, 1e-3, "lower"), (90.0, 1e3, "upper")])
+def test_a_coefficient_that_is_held_at_its_limit_is_told_of(
+    l0: float, share: float, limit: str
+) -> None:
     watch = Watch(plan(target_l0=20, sparsity_warmup_steps=0))
     assert watch.see(point(1)) == []
-    for step in range(1, 2000):
-        watch.penalty.observe(step, torch.tensor(l0))
+    for step in range(1, 300):
+        watch.penalty.observe(step, torch.tensor(l0), torch.tensor(share))
     (warned,) = watch.see(point(2000, l0=l0, tokens_seen=0))
     assert warned.code == "coefficient_limit"
     assert f"stands at its {limit} limit and L0 is {l0:.1f}, not 20" in warned.message

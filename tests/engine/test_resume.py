@@ -20,6 +20,7 @@ STEPS, EVERY = 47, 9
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "standard with a controller": ("standard", {"target_l0": 12, "sparsity_warmup_steps": 5}),
     "jumprelu": ("jumprelu", {}),
+    "jumprelu with a controller": ("jumprelu", {"target_l0": 12, "resample_steps": 8}),
     "skip under layer norm": ("skip", {"normalize_activations": "layer_norm"}),
     "transcoder with resampling": ("transcoder", {"resample_steps": 8}),
     "topk with dead latents": ("standard", {"top_k_sparsity": 2.0}),

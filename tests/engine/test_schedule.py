@@ -42,30 +42,54 @@ def test_the_penalty_warms_up_from_zero_to_its_weight() -> None:
     assert float(penalty.coefficient(900)) == pytest.approx(0.01)
 
 
+def told(penalty: Penalty, steps: int, l0: float, share: float = 0.5) -> float:
+    """The weight after so many steps of this L0, the penalty being this share of the rest."""
+    for step in range(1, steps + 1):
+        penalty.observe(step, torch.tensor(l0), torch.tensor(share))
+    weight = penalty.read(steps + 1)
+    assert weight is not None
+    return weight
+
+
 @pytest.mark.parametrize(("l0", "grows"), [(100.0, True), (10.0, False)])
 def test_the_controller_raises_the_weight_when_too_many_fire(l0: float, grows: bool) -> None:
     penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=5), "l1", CPU)
-    for step in range(1, 50):
-        penalty.observe(step, torch.tensor(l0))
-    weight = penalty.read(50)
-    assert weight is not None
-    assert (weight > 0.001) is grows
+    assert (told(penalty, 50, l0) > 0.001) is grows
 
 
 def test_at_the_target_the_weight_rests() -> None:
     penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
-    for step in range(1, 50):
-        penalty.observe(step, torch.tensor(30.0))
-    assert penalty.read(50) == pytest.approx(0.001)
+    assert told(penalty, 50, 30.0) == pytest.approx(0.001)
+
+
+def test_l0_that_falls_fast_is_not_pushed_on() -> None:
+    falling = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    resting = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    for step in range(1, 31):
+        l0 = 45 * 0.98**step
+        falling.observe(step, torch.tensor(l0), torch.tensor(0.5))
+    assert told(resting, 30, l0) > falling.read(31)  # type: ignore[operator]
 
 
 def test_silence_does_not_break_the_controller() -> None:
     penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
-    for step in range(1, 500):
-        penalty.observe(step, torch.tensor(0.0))
-    weight = penalty.read(500)
-    assert weight is not None
-    assert 0 < weight < 0.001
+    assert 0 < told(penalty, 100, 0.0) < 0.001
+
+
+def test_a_weight_without_effect_is_not_lowered_any_more() -> None:
+    penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    before = told(penalty, 100, 10.0)
+    for _ in range(100):
+        penalty.observe(100, torch.tensor(10.0), torch.tensor(0.001))
+    assert penalty.read(100) >= before  # type: ignore[operator]
+
+
+def test_a_weight_that_is_everything_is_not_raised_any_more() -> None:
+    penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    before = told(penalty, 100, 90.0)
+    for _ in range(100):
+        penalty.observe(100, torch.tensor(90.0), torch.tensor(1000.0))
+    assert penalty.read(100) <= before  # type: ignore[operator]
 
 
 def test_topk_has_no_penalty() -> None:

@@ -20,7 +20,7 @@ def advance(state: State, plan: Plan, batch: Activations) -> int:
     )
     state.optimizer.step(step.gradients, learning_rate(plan, number))
     project(sae.weights)
-    state.penalty.observe(number, step.l0)
+    state.penalty.observe(number, step.l0, step.loss / step.reconstruction_loss - 1)
     state.dead.add(step.fired_F, len(batch))
     state.step = number
     due = h.resample_steps and number % h.resample_steps == 0 and number < h.num_steps
@@ -51,7 +51,6 @@ def _resample(state: State, plan: Plan, normalized: Normalized, step: Step) -> i
         normalized.x,
         step,
         same_space=not plan.has_own_target,
-        threshold=plan.hyperparameters.jumprelu_threshold,
         # One seed per step and run: the draw needs no state of its own to be repeated.
         seed=plan.hyperparameters.seed * 1_000_003 + state.step,
     )

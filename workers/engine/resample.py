@@ -11,14 +11,12 @@ from .sae import Sae, Step
 _ENCODER_SHARE = 0.2  # of the living rows' mean norm: small enough not to upset the others
 
 
-def resample(
-    sae: Sae, dead: Tensor, x_BD: Tensor, step: Step, same_space: bool, threshold: float, seed: int
-) -> None:
+def resample(sae: Sae, dead: Tensor, x_BD: Tensor, step: Step, same_space: bool, seed: int) -> None:
     """Give each dead latent a token drawn by its squared error.
 
     Its decoder row points along what is missing there. Its encoder row points along the same where
     input and target are one space, else along the token's input; its bias takes the input's mean
-    out, its JumpReLU threshold begins anew.
+    out, its JumpReLU threshold is the middle one, made smaller as its encoder row is.
     """
     w = sae.weights
     error_B = step.residual_BO.double().square().sum(1).cpu()
@@ -36,4 +34,4 @@ def resample(
     w["W_enc"][dead] = toward * (size * _ENCODER_SHARE)
     w["b_enc"][dead] = -(w["W_enc"][dead] @ mean_D)
     if "threshold" in w:
-        w["threshold"][dead] = threshold
+        w["threshold"][dead] = w["threshold"].median() * _ENCODER_SHARE

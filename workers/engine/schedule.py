@@ -9,10 +9,18 @@ from torch import Tensor
 
 from .config import Plan
 
-# The controller of ENGINE.md: steps the L0 is averaged over, and how fast the weight may move.
+# The controller: steps the L0 is averaged over, how fast the weight may move, and how many steps
+# ahead it looks. More than these would swing where L0 answers at once, as under L1.
 _AVERAGED_STEPS = 10
-_GAIN = 0.02
+_GAIN, _LEAD_STEPS = 0.02, 20
+# The weight is kept where the penalty is between these shares of the reconstruction loss; at its
+# best a penalty is of the loss's own size (−dMSE/dlogL0). Below, a smaller weight changes nothing
+# more, and beyond both ends the controller would wind up and come back far too late.
+_LEAST, _MOST = 0.03, 30.0
+_BACK = 1.1  # per step, from outside
 _SMALLEST, _LARGEST = 1e-8, 10.0
+# It stands at a limit when it was held there for so many steps.
+_HELD_STEPS = 200
 
 
 def learning_rate(plan: Plan, step: int) -> float:
@@ -27,8 +35,9 @@ def learning_rate(plan: Plan, step: int) -> float:
 class Penalty:
     """The weight of the L1 or L0 penalty: warmed up, then steered to `target_l0` if there is one.
 
-    After the warm-up a controller multiplies the weight by exp(0.02 · clamp(log(L0/target), −1, 1))
-    per step, on an L0 averaged over ten steps. Nothing leaves the device.
+    After the warm-up a controller multiplies the weight by exp(0.02 · (e + 20 · ė)) per step, where
+    e = clamp(log(L0 / target), −1, 1) on an L0 averaged over ten steps and ė is its change per
+    step. Nothing leaves the device. `docs/experiments` has what it was tried on.
     """
 
     def __init__(self, plan: Plan, kind: str | None, device: torch.device) -> None:
@@ -38,7 +47,8 @@ class Penalty:
         self._target = h.target_l0 if self._active else None
         self._warmup = plan.sparsity_warmup_steps
         self._weight = torch.tensor(base, dtype=torch.float64, device=device)
-        self._recent = torch.zeros(_AVERAGED_STEPS, dtype=torch.float64, device=device)
+        self._recent = torch.zeros(2 * _AVERAGED_STEPS, dtype=torch.float64, device=device)
+        self._held = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = 0
 
     def coefficient(self, step: int) -> Tensor:
@@ -46,31 +56,46 @@ class Penalty:
         warmed = min(1.0, step / self._warmup) if self._warmup else 1.0
         return (self._weight * warmed).float()
 
-    def observe(self, step: int, l0: Tensor) -> None:
-        """Tell the L0 of a finished step."""
-        self._recent[self._seen % _AVERAGED_STEPS] = l0
-        self._seen += 1
-        if self._target is None or step < self._warmup or self._seen < _AVERAGED_STEPS:
+    def observe(self, step: int, l0: Tensor, share: Tensor) -> None:
+        """Tell a finished step's L0, and how large its penalty was beside its reconstruction."""
+        if self._target is None:
             return
-        ratio = (self._recent.mean() / self._target).clamp_min(1e-6)
-        self._weight.mul_(ratio.log().clamp_(-1, 1).mul_(_GAIN).exp_())
+        self._recent.copy_(self._recent.roll(-1))
+        self._recent[-1] = l0
+        self._seen += 1
+        if step < self._warmup or self._seen < len(self._recent):
+            return
+        means = self._recent.view(2, _AVERAGED_STEPS).mean(1) / self._target
+        before, error = means.clamp_min(1e-6).log().clamp(-1, 1)
+        ahead = error + _LEAD_STEPS / _AVERAGED_STEPS * (error - before)
+        # A perfect reconstruction has no share; then nothing holds the weight.
+        share = share.double().nan_to_num(nan=1.0).clamp_min(1e-12)
+        self._weight.mul_((_GAIN * ahead).exp())
+        self._weight.mul_((_LEAST / share).clamp(1, _BACK) * (_MOST / share).clamp(1 / _BACK, 1))
         self._weight.clamp_(_SMALLEST, _LARGEST)
+        self._hold((share < _LEAST * _BACK) & (error < 0), (share > _MOST / _BACK) & (error > 0))
 
     def read(self, step: int) -> float | None:
         """The weight for people; null where there is no penalty. Waits for the device."""
         return float(self.coefficient(step)) if self._active else None
 
     def limit(self) -> str | None:
-        """Which end of its range the controller has driven the weight to; waits for the device."""
-        if self._target is None:
+        """The end of its range that the weight has been held at; waits for the device."""
+        held = int(self._held)
+        if abs(held) < _HELD_STEPS:
             return None
-        weight = float(self._weight)
-        return {_SMALLEST: "lower", _LARGEST: "upper"}.get(weight)
+        return "lower" if held < 0 else "upper"
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
-        return {"weight": self._weight, "recent": self._recent}, {"seen": self._seen}
+        tensors = {"weight": self._weight, "recent": self._recent, "held": self._held}
+        return tensors, {"seen": self._seen}
 
     def restore(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
-        self._weight.copy_(tensors["weight"])
-        self._recent.copy_(tensors["recent"])
+        for name, tensor in self.state()[0].items():
+            tensor.copy_(tensors[name])
         self._seen = numbers["seen"]
+
+    def _hold(self, low: Tensor, high: Tensor) -> None:
+        """Count the steps at one end in a row, the lower end downwards."""
+        upwards = (self._held.clamp_min(0) + 1) * high
+        self._held.copy_(torch.where(low, self._held.clamp_max(0) - 1, upwards))

@@ -41,6 +41,7 @@ class State:
     window: Window
     normalizer: Normalizer
     diagnosis: Diagnosis
+    start_l0: float | None = None
     micro: Micro = field(default_factory=Micro)
     step: int = 0
     position: Position = field(default_factory=Position)
@@ -60,6 +61,7 @@ class State:
             window=Window(plan.d_out, sae.has_skip, device),
             normalizer=Normalizer(h.normalize_activations, sae.has_skip),
             diagnosis=Diagnosis(plan, sae.weights.get("threshold")),
+            start_l0=plan.start_l0,
         )
 
     def settle(self, first: Activations) -> None:
@@ -68,7 +70,7 @@ class State:
         some = next(first.split(ESTIMATE_TOKENS))
         self.normalizer = Normalizer.estimate(method, shared, some.x, some.y)
         normalized = self.normalizer(some.x, some.y)
-        start_at(self.sae, normalized.x, normalized.y)
+        start_at(self.sae, normalized.x, normalized.y, self.start_l0)
 
     def final_loss(self) -> float | None:
         """The loss over the steps since the last logged point, or of that point."""

@@ -155,12 +155,13 @@ class Hyperparameters(BaseModel):
         low=0.0,
         high=1.0,
     )
-    jumprelu_threshold: float = hyper(
-        0.5,
+    jumprelu_threshold: float | None = hyper(
+        None,
         "Threshold θ of every JumpReLU latent at the start, in normalized units.",
         section=Section.SPARSITY,
         low=0.0,
         high=10.0,
+        automatic="where twice target_l0 latents are active; 0.5 without a target",
         only=(Architecture.JUMPRELU,),
     )
     jumprelu_bandwidth: float = hyper(

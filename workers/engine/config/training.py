@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .hyperparameters import MULTIPLE_DEFAULT, Architecture, Hyperparameters, Target
 
+_THRESHOLD = 0.5  # of JumpReLU, without a target to start from
+
 
 class ModelFacts(BaseModel):
     """What must be known of a language model before a training on it can be checked."""
@@ -51,6 +53,8 @@ class Plan:
     lr_warmup_steps: int
     lr_decay_steps: int
     dead_window_tokens: int
+    first_threshold: float
+    start_l0: float | None
 
     @classmethod
     def of(cls, config: TrainingConfig, model: ModelFacts) -> Plan:
@@ -74,6 +78,8 @@ class Plan:
             lr_decay_steps=round(h.num_steps * h.lr_decay_fraction),
             dead_window_tokens=h.dead_window_tokens
             or max(h.batch_size, min(10_000_000, total_tokens // 10)),
+            first_threshold=_THRESHOLD if h.jumprelu_threshold is None else h.jumprelu_threshold,
+            start_l0=_start_l0(config),
         )
 
     @property
@@ -96,6 +102,16 @@ def settled_target(config: TrainingConfig) -> Target:
         return chosen
     moving = (Architecture.SKIP, Architecture.TRANSCODER)
     return "next_layer" if config.architecture in moving else "same_layer"
+
+
+def _start_l0(config: TrainingConfig) -> float | None:
+    """L0 at the start, where θ follows from it. From above the target L0 falls to it fast; from
+    below, latents that are off come back slowly, whatever the penalty's weight."""
+    h = config.hyperparameters
+    automatic = config.architecture is Architecture.JUMPRELU and h.jumprelu_threshold is None
+    if not automatic or h.top_k_sparsity is not None or h.target_l0 is None:
+        return None
+    return 2 * h.target_l0
 
 
 def _sparsity_warmup(config: TrainingConfig) -> int:

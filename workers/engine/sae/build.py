@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ..config import Architecture, Plan
+from . import dense
 from .activation import Activation
 from .base import Sae, project
 from .jump import Jump
@@ -15,6 +16,9 @@ from .standard import Standard
 from .step import Weights
 from .topk import TopK
 from .transcoder import Transcoder
+
+# Tokens on which thresholds are placed: a few hundred active pairs at each are plenty.
+_THRESHOLD_TOKENS = 2048
 
 _CLASSES: dict[Architecture, type[Sae]] = {
     Architecture.STANDARD: Standard,
@@ -32,15 +36,20 @@ def build(plan: Plan, device: torch.device, products: torch.dtype | None = None)
     return kind(weights, activation, products)
 
 
-def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor) -> None:
+def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> None:
     """Centre the SAE on normalized activations: without it nearly every latent dies.
 
     b_dec is the mean of what the latents have to explain; b_enc = −W_enc mean(x) takes the mean
-    out of what they read (ENGINE.md; the same as subtracting b_dec from the input).
+    out of what they read (ENGINE.md; the same as subtracting b_dec from the input). With `l0` the
+    thresholds of a JumpReLU are set where so many latents are active at these tokens.
     """
     w = sae.weights
     w["b_dec"].copy_(sae.goal(x_MD, y_MO).double().mean(0))
     w["b_enc"].copy_(-(w["W_enc"].double() @ x_MD.double().mean(0)))
+    if l0 is not None:
+        pre_SF = dense.pre_activations(w, x_MD[:_THRESHOLD_TOKENS])
+        active = min(pre_SF.numel(), max(1, round(l0 * len(pre_SF))))
+        w["threshold"].fill_(pre_SF.flatten().topk(active).values[-1].clamp_min(0))
 
 
 def _activation(plan: Plan, kind: type[Sae]) -> Activation:
@@ -62,6 +71,5 @@ def _weights(plan: Plan, activation: Activation) -> Weights:
     project(weights)
     weights["W_enc"] = weights["W_dec"] * (2 * plan.d_in / plan.d_sae)
     if isinstance(activation, Jump):
-        threshold = plan.hyperparameters.jumprelu_threshold
-        weights["threshold"] = torch.full((plan.d_sae,), threshold)
+        weights["threshold"] = torch.full((plan.d_sae,), plan.first_threshold)
     return weights
