@@ -63,6 +63,8 @@ FIGURES = {
     "gpu_memory_bytes": None,
     "gpu_memory_available_bytes": None,
     "disk_bytes": 3_000_000,
+    "cache_bytes": 590_000_000,
+    "cached_fraction": 0.0,
     "device": "cpu",
     "dtype": "float32",
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from .activations import Activations
 from .cache import CacheFolder
+from .forward import Forward
 from .reading import Reading
 
 _PLENTY = 2**62
@@ -19,7 +20,8 @@ class Prospect:
     """`seconds` are for all the tokens of the run; `cache_bytes` is what it will store.
 
     Of the groups it is to read, `cached_fraction` are in the cache; null where it has none.
-    `sample` is a chunk of them, read in `loading_seconds` and some.
+    `sample` is a chunk of them, read in `loading_seconds` and some. `forward` keeps the model in
+    memory, as a run does; null where none was needed.
     """
 
     sample: Activations
@@ -27,6 +29,7 @@ class Prospect:
     loading_seconds: float
     cached_fraction: float | None
     cache_bytes: int
+    forward: Forward | None
 
 
 def prospect(reading: Reading, ahead: set[int], n_tokens: int, chunk_tokens: int) -> Prospect:
@@ -45,16 +48,18 @@ def prospect(reading: Reading, ahead: set[int], n_tokens: int, chunk_tokens: int
     # A token is computed when it comes first, and again if it could not be kept.
     computed = unseen * (1 + (n_tokens / unique - 1) * (1 - kept))
     seconds = loading = 0.0
+    forward = None
     if cache and stored:
         sample = _from_cache(reading, cache, sorted(stored)[:most])
         seconds += (n_tokens - computed) * sample.seconds / len(sample)
     if missing:
-        sample, again, loading = _from_model(reading, sorted(missing)[: most + 1])
+        sample, again, forward = _from_model(reading, sorted(missing)[: most + 1])
+        loading = forward.loading_seconds
         seconds += computed * sample.seconds / len(sample)
         if not stored:
             seconds += (n_tokens - computed) * again.seconds / len(again)
     fraction = len(stored) / len(ahead) if cache else None
-    return Prospect(sample, seconds, loading, fraction, int(growth * kept))
+    return Prospect(sample, seconds, loading, fraction, int(growth * kept), forward)
 
 
 def _tokens(reading: Reading, groups: set[int]) -> int:
@@ -69,8 +74,8 @@ def _from_cache(reading: Reading, cache: CacheFolder, groups: list[int]) -> Acti
         return reading.reader(shelf).read([reading.groups.part(number) for number in groups])
 
 
-def _from_model(reading: Reading, groups: list[int]) -> tuple[Activations, Activations, float]:
-    """A chunk as it is computed, a group read again, and the seconds in which the model was loaded.
+def _from_model(reading: Reading, groups: list[int]) -> tuple[Activations, Activations, Forward]:
+    """A chunk as it is computed, a group read again, and what computed them.
 
     Where the run has a cache, what is computed is stored as it will be, in a folder that goes
     again. The first pass, which prepares what later ones use, is not counted.
@@ -84,4 +89,4 @@ def _from_model(reading: Reading, groups: list[int]) -> tuple[Activations, Activ
         reader = reading.reader(shelf)
         first = reader.read(parts[:1])
         chunk = reader.read(parts[1:]) if len(parts) > 1 else first
-        return chunk, reader.read(parts[:1]), reader.forward.loading_seconds
+        return chunk, reader.read(parts[:1]), reader.forward

@@ -86,13 +86,16 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     seconds = [_timed(state, plan, first, number) for number in range(_STEPS)]
     step_seconds = statistics.median(seconds[1:])
     tensors, _ = state.snapshot()
-    checkpoint_bytes = sum(value.nbytes for value in tensors.values())
+    # The copy of a checkpoint, which lies in memory while the next step is made.
+    copies = [value.cpu().clone() for value in tensors.values()]
+    _timed(state, plan, first, _STEPS)
+    checkpoint_bytes = sum(copy.nbytes for copy in copies)
 
-    # What a run holds besides: the rest of a buffer; and of a checkpoint the copy that is written,
-    # and the tensor that is read back to be compared with it.
+    # What a run holds besides: the rest of a buffer, and a tensor of the checkpoint that is read
+    # back to be compared with the copy.
     held_tokens = min(h.buffer_tokens, split.n_usable)
     more = max(0, held_tokens - len(first)) * reading.bytes_per_token
-    at_steps = machine.peak_bytes() + checkpoint_bytes + max(t.nbytes for t in tensors.values())
+    at_steps = machine.peak_bytes() + max(copy.nbytes for copy in copies)
     on_gpu = None
     if device.type == "cuda":
         on_gpu = torch.cuda.max_memory_allocated(device) + more
