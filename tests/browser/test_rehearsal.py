@@ -68,7 +68,7 @@ def test_changing_a_field_leaves_a_measurement_under_way_behind(
     clean.python("from tests.browser import rows; rows.measured()")
     # The poll of the other configuration, had it gone on, would have shown its result here.
     fill(dialog, "Steps", "100000")
-    dialog.get_by_text("Measured time").wait_for()
+    dialog.get_by_text("Measured time").wait_for(timeout=180_000)
     fill(dialog, "Steps", "2000")
     dialog.get_by_text("Measured time").wait_for(state="detached")
 
@@ -105,7 +105,7 @@ def test_measuring_works_without_scripts(clean: Studio, visit: Callable[..., Any
     page.get_by_text("Waiting for a worker to measure it").wait_for()
     clean.python("from tests.browser import rows; rows.measured(num_steps=2000)")
     page.get_by_role("link", name="Reload the page").click()
-    page.get_by_text("Measured time").wait_for()
+    page.get_by_text("Measured time").wait_for(timeout=180_000)
     assert page.get_by_label("Name", exact=True).input_value() == "plain"
     assert page.get_by_label("Steps", exact=True).input_value() == "2000"
     assert count_trainings(clean) == 0
