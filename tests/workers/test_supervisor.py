@@ -99,11 +99,11 @@ def test_what_is_no_event_is_passed_over(child) -> None:  # type: ignore[no-unty
     assert run(a_training()).error_message == "The loss is not finite."
 
 
-def test_stop_reaches_the_child_and_the_row(child) -> None:  # type: ignore[no-untyped-def]
-    child(STOPPED + "signal.pause()")
+def test_stop_reaches_the_child_and_the_row(child, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    child(STOPPED + f"open({str(tmp_path / 'listens')!r}, 'w').write('yes'); signal.pause()")
     training = a_training()
     thread = in_thread(lambda: run(training))
-    wait_for(lambda: Training.objects.filter(pk=training.pk, phase="starting"), "the claim")
+    wait_for(lambda: _text(tmp_path / "listens"), "the child to listen")
     Training.objects.request_stop(training.pk)
     thread.join(30)
     training.refresh_from_db()
