@@ -183,10 +183,15 @@ def settled_dtype(choice: Dtype, device: torch.device) -> torch.dtype:
     return torch.bfloat16 if _multiplies_bfloat16(device) else torch.float32
 
 
-def _multiplies_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the hardware has instructions for it; elsewhere it is emulated, very slowly."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
-    return device.type == "cpu" and bool(_PROCESSOR_FLAGS & _flags()) and _gains_by_bfloat16()
+    return device.type == "cpu" and bool(_PROCESSOR_FLAGS & _flags())
+
+
+def _multiplies_bfloat16(device: torch.device) -> bool:
+    return has_bfloat16(device) and (device.type == "cuda" or _gains_by_bfloat16())
 
 
 @cache

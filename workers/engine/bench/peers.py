@@ -1,7 +1,8 @@
 """One training step of public libraries, each as its own trainer does it.
 
 Nothing here is needed to run SAE Studio: `pip install -e '.[peers]'` brings the libraries. Each is
-timed in float32 and under bf16 autocast, with the optimizer and the clipping it trains with.
+timed in float32, and under bf16 autocast where the hardware has bfloat16 (emulated it takes
+minutes), with the optimizer and the clipping it trains with.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from ..language_model import has_bfloat16
 
 Step = Callable[[Tensor], object]
 PACKAGES = {
@@ -41,7 +44,8 @@ def steps(
     found: dict[tuple[str, str], Step] = {}
     for kind, build in make[library](d_in, d_sae, k, device).items():
         found[kind, "float32"] = build()
-        found[kind, "bf16 autocast"] = _autocast(build(), device)
+        if has_bfloat16(device):
+            found[kind, "bf16 autocast"] = _autocast(build(), device)
     return found
 
 
