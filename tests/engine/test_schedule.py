@@ -92,5 +92,18 @@ def test_a_weight_that_is_everything_is_not_raised_any_more() -> None:
     assert penalty.read(100) <= before  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("share", [0.0, 0.001])
+def test_a_weight_under_which_latents_died_is_not_raised(share: float) -> None:
+    penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    assert told(penalty, 100, 0.04, share) == pytest.approx(0.001)
+
+
+@pytest.mark.parametrize(("l0", "share", "grows"), [(90.0, 0.001, True), (10.0, 1000.0, False)])
+def test_a_weight_far_outside_comes_back_fast(l0: float, share: float, grows: bool) -> None:
+    penalty = Penalty(make(target_l0=30, sparsity_warmup_steps=0), "l1", CPU)
+    change = told(penalty, 60, l0, share) / 0.001
+    assert change > 30 if grows else change < 1 / 30
+
+
 def test_topk_has_no_penalty() -> None:
     assert Penalty(make(top_k_sparsity=1.0), None, CPU).read(1) is None

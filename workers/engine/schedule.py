@@ -13,11 +13,13 @@ from .config import Plan
 # ahead it looks. More than these would swing where L0 answers at once, as under L1.
 _AVERAGED_STEPS = 10
 _GAIN, _LEAD_STEPS = 0.02, 20
-# The weight is kept where the penalty is between these shares of the reconstruction loss; at its
-# best a penalty is of the loss's own size (−dMSE/dlogL0). Below, a smaller weight changes nothing
-# more, and beyond both ends the controller would wind up and come back far too late.
+# The weight moves where the penalty is between these shares of the reconstruction loss; at its best
+# a penalty is of the loss's own size (−dMSE/dlogL0). Below, a smaller weight changes nothing more,
+# and beyond either end the controller would wind up and come back far too late. So there it only
+# moves inwards, and this fast if L0 asks for it. L0 has to ask: where latents have died the share
+# is small as well, and a larger weight would bury the rest.
 _LEAST, _MOST = 0.03, 30.0
-_BACK = 1.1  # per step, from outside
+_BACK_RATE = 0.1  # of the weight's logarithm, per step
 _SMALLEST, _LARGEST = 1e-8, 10.0
 # It stands at a limit when it was held there for so many steps.
 _HELD_STEPS = 200
@@ -69,11 +71,16 @@ class Penalty:
         before, error = means.clamp_min(1e-6).log().clamp(-1, 1)
         ahead = error + _LEAD_STEPS / _AVERAGED_STEPS * (error - before)
         # A perfect reconstruction has no share; then nothing holds the weight.
-        share = share.double().nan_to_num(nan=1.0).clamp_min(1e-12)
-        self._weight.mul_((_GAIN * ahead).exp())
-        self._weight.mul_((_LEAST / share).clamp(1, _BACK) * (_MOST / share).clamp(1 / _BACK, 1))
+        share = share.double().nan_to_num(nan=1.0)
+        low, high = share < _LEAST, share > _MOST
+        change = _GAIN * ahead
+        change = torch.where(
+            low, change.clamp_min(0), torch.where(high, change.clamp_max(0), change)
+        )
+        back = _BACK_RATE * ((low & (error > 0)).double() - (high & (error < 0)).double())
+        self._weight.mul_((change + back).exp())
         self._weight.clamp_(_SMALLEST, _LARGEST)
-        self._hold((share < _LEAST * _BACK) & (error < 0), (share > _MOST / _BACK) & (error > 0))
+        self._hold(low & (error < 0), high & (error > 0))
 
     def read(self, step: int) -> float | None:
         """The weight for people; null where there is no penalty. Waits for the device."""
