@@ -6,7 +6,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.rows import a_tokenization
+from trainings.management.commands.train import Command
 from trainings.models import Tokenization, Training
+from workers.engine.config import PRESETS
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -59,6 +61,26 @@ def test_values_are_read_as_the_schema_says() -> None:
 
     found = hyperparameters(["num_steps=2000", "learning_rate=5e-4", "target=next_layer"])
     assert (found.num_steps, found.learning_rate, found.target) == (2000, 5e-4, "next_layer")
+
+
+def test_a_preset_is_where_it_starts_and_a_setting_wins_over_it() -> None:
+    tokenization = a_tokenization()
+    options = {"preset": "jumprelu-l0-64", "architecture": None, "layer": 1, "name": None}
+    options |= {"model": "tiny-llama", "dataset": "topics", "tokenization": str(tokenization.pk)}
+    training = Command()._queued({**options, "set": ["target_l0=12", "num_steps=2000"]})
+    found = training.config.hyperparameters
+    assert training.config.architecture == "jumprelu"
+    assert training.name.endswith("jumprelu")
+    assert found.learning_rate == PRESETS["jumprelu-l0-64"].hyperparameters["learning_rate"]
+    assert (found.target_l0, found.num_steps) == (12, 2000)
+
+
+def test_a_preset_of_another_architecture_is_refused() -> None:
+    a_tokenization()
+    message = refusal(
+        *PLACE, "--layer", "1", "--architecture", "standard", "--preset", "jumprelu-l0-64"
+    )
+    assert message == "The preset jumprelu-l0-64 is for jumprelu; leave --architecture out."
 
 
 def test_text_that_is_not_tokenized_says_how_to_do_it() -> None:

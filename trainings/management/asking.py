@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
+from types import MappingProxyType
 from typing import Any
 
 from django.core.management.base import CommandError
@@ -14,12 +16,14 @@ from workers.engine.config import FIELDS, ConfigError, Hyperparameters, Problem,
 from . import naming
 
 
-def hyperparameters(settings: list[str]) -> Hyperparameters:
-    """`NAME=VALUE` pairs through the schema; `null` means automatic.
+def hyperparameters(
+    settings: list[str], preset: Mapping[str, Any] = MappingProxyType({})
+) -> Hyperparameters:
+    """`NAME=VALUE` pairs, over those of a preset, through the schema; `null` means automatic.
 
     Raises `ConfigError` with everything that is wrong.
     """
-    values: dict[str, str | None] = {}
+    values: dict[str, Any] = dict(preset)
     found: list[Problem] = []
     for setting in settings:
         name, equals, value = setting.partition("=")

@@ -22,7 +22,7 @@ from trainings.management.console import Display, quiet, worker_name
 from trainings.management.following import Follower
 from trainings.models import Sae, Training
 from trainings.models.transitions import Status
-from workers.engine.config import Architecture, ConfigError, TrainingConfig, problems
+from workers.engine.config import PRESETS, Architecture, ConfigError, TrainingConfig, problems
 
 EXIT = {"completed": 0, "failed": 1, "stopped": 3}
 
@@ -42,14 +42,22 @@ class Command(BaseCommand):
         parser.add_argument("--context-length", type=int, help="Chooses among tokenizations.")
         parser.add_argument("--layer", type=int, required=True, help="Decoder block, from 0.")
         parser.add_argument(
-            "--architecture", choices=list(Architecture), default=Architecture.STANDARD
+            "--architecture",
+            choices=list(Architecture),
+            help=f"Default: the preset's, or {Architecture.STANDARD}.",
+        )
+        parser.add_argument(
+            "--preset",
+            choices=list(PRESETS),
+            help="A recipe to start from; docs/hyperparameters.md says what each has reached.",
         )
         parser.add_argument(
             "--set",
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            help="A hyperparameter, as often as needed; docs/hyperparameters.md lists them.",
+            help="A hyperparameter, as often as needed; it wins over the preset's. "
+            "docs/hyperparameters.md lists them.",
         )
         parser.add_argument(
             "--dry-run",
@@ -100,21 +108,30 @@ class Command(BaseCommand):
     def _queued(self, options: dict[str, Any]) -> Training:
         """The pending row. Ends the command, naming each field, where it cannot be trained."""
         tokenization = chosen_tokenization(options)
-        name = f"{tokenization.model}-layer{options['layer']}-{options['architecture']}"
         with _naming_fields():
+            config = _config(options)
+            name = f"{tokenization.model}-layer{config.layer}-{config.architecture}"
             return Training.objects.start(
                 name=options["name"] or name,
                 tokenization=tokenization,
-                config=_config(options),
+                config=config,
                 nudge_workers=False,
             )
 
 
 def _config(options: dict[str, Any]) -> TrainingConfig:
+    """Raises `ConfigError`, or `CommandError` where preset and architecture disagree."""
+    preset = PRESETS.get(options["preset"])
+    asked = options["architecture"]
+    if preset and asked and asked != preset.architecture:
+        raise CommandError(
+            f"The preset {preset.name} is for {preset.architecture}; leave --architecture out.",
+            returncode=2,
+        )
     return TrainingConfig(
-        architecture=options["architecture"],
+        architecture=preset.architecture if preset else asked or Architecture.STANDARD,
         layer=options["layer"],
-        hyperparameters=hyperparameters(options["set"]),
+        hyperparameters=hyperparameters(options["set"], preset.hyperparameters if preset else {}),
     )
 
 

@@ -7,12 +7,14 @@ from .checks import check, plan, warnings
 from .errors import problems
 from .fields import FieldSpec, Section
 from .hyperparameters import FIELDS, WITHOUT_RANGES, Architecture, Hyperparameters, sections
+from .presets import PRESETS, Preset
 from .problem import ConfigError, Problem
 from .run import CacheSpec, RunSpec
 from .training import ModelFacts, Plan, TrainingConfig, settled_target
 
 __all__ = [
     "FIELDS",
+    "PRESETS",
     "WITHOUT_RANGES",
     "Architecture",
     "CacheSpec",
@@ -21,6 +23,7 @@ __all__ = [
     "Hyperparameters",
     "ModelFacts",
     "Plan",
+    "Preset",
     "Problem",
     "RunSpec",
     "Section",

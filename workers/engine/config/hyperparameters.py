@@ -165,7 +165,7 @@ class Hyperparameters(BaseModel):
         only=(Architecture.JUMPRELU,),
     )
     jumprelu_bandwidth: float = hyper(
-        1.0,
+        0.5,
         "Width of the kernel through which the threshold gets its gradient.",
         section=Section.SPARSITY,
         low=0.001,

@@ -1,9 +1,10 @@
-"""The table of every hyperparameter, as docs/hyperparameters.md shows it."""
+"""The tables of hyperparameters and presets, as docs/hyperparameters.md shows them."""
 
 from __future__ import annotations
 
 from .fields import FieldSpec, show
 from .hyperparameters import sections
+from .presets import PRESETS, Preset
 
 _HEAD = """\
 # Hyperparameters
@@ -11,14 +12,29 @@ _HEAD = """\
 Made from `workers/engine/config/hyperparameters.py` by `python -m workers.engine.config`; a test
 compares the two. Ranges bind the form, the API, the commands and imported templates alike.
 """
+_PRESETS = """
+## Presets
+
+Recipes that trained best in the experiments ([experiments/README.md](experiments/README.md)):
+`manage.py train --preset NAME`, changed with `--set` where wanted. What is not named here stays at
+its default.
+
+| name | architecture | sets | what it reached |
+|---|---|---|---|
+"""
 _TABLE = "| name | default | range | unit | what it does |\n|---|---|---|---|---|\n"
 
 
 def markdown() -> str:
     """The whole page."""
-    return _HEAD + "".join(
-        f"\n## {section}\n\n{_TABLE}" + "".join(_row(field) for field in fields)
-        for section, fields in sections().items()
+    return (
+        _HEAD
+        + "".join(
+            f"\n## {section}\n\n{_TABLE}" + "".join(_row(field) for field in fields)
+            for section, fields in sections().items()
+        )
+        + _PRESETS
+        + "".join(_preset_row(preset) for preset in PRESETS.values())
     )
 
 
@@ -27,6 +43,11 @@ def _row(field: FieldSpec) -> str:
     limits = ", ".join(field.choices) or field.range_text
     only = f" ({', '.join(field.only)} only)" if field.only else ""
     return f"| `{field.name}` | {default} | {limits} | {field.unit} | {field.sentence}{only} |\n"
+
+
+def _preset_row(preset: Preset) -> str:
+    sets = ", ".join(f"`{name}` {show(value)}" for name, value in preset.hyperparameters.items())
+    return f"| `{preset.name}` | {preset.architecture.label} | {sets} | {preset.sentence} |\n"
 
 
 def _default(field: FieldSpec) -> str:
