@@ -30,7 +30,7 @@ def _preset(name: str, architecture: Architecture, sentence: str, **h: Any) -> P
 
 _STANDARD, _JUMPRELU = Architecture.STANDARD, Architecture.JUMPRELU
 _SKIP, _TRANSCODER = Architecture.SKIP, Architecture.TRANSCODER
-# Held-out FVU, L0 and latents alive after 130,560 tokens in docs/experiments; more tokens do better.
+# Held-out FVU, L0 and latents alive after 130,560 tokens in docs/experiments; more do better.
 _ALL: Final = (
     _preset("topk-32", _STANDARD, "FVU 0.103 at L0 32.0, 97 % alive.", top_k_sparsity=0.695),
     _preset("topk-64", _STANDARD, "FVU 0.086 at L0 64.0, 100 % alive.", top_k_sparsity=1.39),
