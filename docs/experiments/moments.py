@@ -16,30 +16,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workers.engine.activations import Reader, Stream, chunk_contexts
+from workers.engine.activations import Stream
 from workers.engine.advance import advance
 from workers.engine.config import ModelFacts, Plan, RunSpec, plan
 from workers.engine.evaluate import evaluate
-from workers.engine.language_model import LanguageModel, settled_device, settled_dtype
-from workers.engine.model import inspect
-from workers.engine.order import Order, Split
+from workers.engine.language_model import held_dtype, settled_dtype
+from workers.engine.order import Order
+from workers.engine.reading import Reading
 from workers.engine.state import State
-from workers.engine.train import open_tokens, sites
+from workers.engine.train import Asked
 
 _EVALUATED_TOKENS = 8192
 
 
 def main(run_dir: Path) -> dict[str, dict[str, float]]:
     spec = RunSpec.read(run_dir)
-    folder = inspect(spec.model_path)
-    facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
-    plans = {dtype: _plan(spec, facts, dtype) for dtype in ("float32", "bfloat16")}
-    one = plans["float32"]
-    h, tokens, device = one.hyperparameters, open_tokens(spec), settled_device(spec.device)
-    dtype = settled_dtype(h.dtype, device)
-    reader = Reader(LanguageModel.load(spec.model_path, sites(one), device, dtype), tokens, device)
-    split = Split.of(tokens, h.held_out_tokens)
-    order = Order(split.training, chunk_contexts(tokens, h.buffer_tokens), h.seed)
+    asked = Asked.by(spec)
+    plans = {dtype: _plan(spec, asked.facts, dtype) for dtype in ("float32", "bfloat16")}
+    one, split, device = plans["float32"], asked.split, asked.device
+    h = one.hyperparameters
+    dtype, held = settled_dtype(h.dtype, device), held_dtype(h.dtype)
+    reading = Reading(spec, one, asked.tokens, split.groups, device, dtype, held)
+    reader = reading.reader(None)
+    order = Order(split.training, asked.groups_per_chunk, h.seed)
     stream = Stream(reader, order, h.batch_size, bool)
     states = {name: State.fresh(each, device, dtype) for name, each in plans.items()}
     for state in states.values():
