@@ -45,13 +45,22 @@ class Penalty:
     def __init__(self, plan: Plan, kind: str | None, device: torch.device) -> None:
         h = plan.hyperparameters
         base = {"l1": h.l1_alpha, "l0": h.l0_alpha, None: 0.0}[kind]
-        self._active = kind is not None
-        self._target = h.target_l0 if self._active else None
+        self._kind = kind
+        self._target = h.target_l0 if kind else None
         self._warmup = plan.sparsity_warmup_steps
         self._weight = torch.tensor(base, dtype=torch.float64, device=device)
         self._recent = torch.zeros(2 * _AVERAGED_STEPS, dtype=torch.float64, device=device)
         self._held = torch.zeros((), dtype=torch.int64, device=device)
         self._seen = 0
+
+    def start(self, spread: Tensor) -> None:
+        """Tell the standard deviation of what is to be explained, before the first step.
+
+        Where all of it is c times smaller, a reconstruction error is c² and an L1 norm c times
+        smaller: the weight a search begins with follows. Without a target it stays as given.
+        """
+        if self._target is not None:
+            self._weight.mul_(spread.double() ** {"l1": 1, "l0": 2}[str(self._kind)])
 
     def coefficient(self, step: int) -> Tensor:
         """The weight in step 1 … num_steps, a float32 scalar on the device."""
@@ -84,7 +93,7 @@ class Penalty:
 
     def read(self, step: int) -> float | None:
         """The weight for people; null where there is no penalty. Waits for the device."""
-        return float(self.coefficient(step)) if self._active else None
+        return float(self.coefficient(step)) if self._kind else None
 
     def limit(self) -> str | None:
         """The end of its range that the weight has been held at; waits for the device."""

@@ -17,7 +17,7 @@ from .micro import Micro
 from .normalize import Normalizer
 from .optimizer import Optimizer
 from .order import Position
-from .sae import Sae, build, start_at
+from .sae import Sae, build, spread, start_at
 from .schedule import Penalty
 
 Tensors = dict[str, Tensor]
@@ -71,6 +71,7 @@ class State:
         self.normalizer = Normalizer.estimate(method, shared, some.x, some.y)
         normalized = self.normalizer(some.x, some.y)
         start_at(self.sae, normalized.x, normalized.y, self.start_l0)
+        self.penalty.start(spread(self.sae.goal(normalized.x, normalized.y)))
 
     def final_loss(self) -> float | None:
         """The loss over the steps since the last logged point, or of that point."""

@@ -4,7 +4,7 @@ Legend of shapes: B tokens, D input width, O target width, F latents, K active l
 """
 
 from .base import Sae, project, remove_parallel
-from .build import build, start_at
+from .build import build, spread, start_at
 from .jumprelu import JumpRelu
 from .skip import Skip
 from .standard import Standard
@@ -22,5 +22,6 @@ __all__ = [
     "build",
     "project",
     "remove_parallel",
+    "spread",
     "start_at",
 ]

@@ -19,6 +19,9 @@ from .transcoder import Transcoder
 
 # Tokens on which thresholds are placed: a few hundred active pairs at each are plenty.
 _THRESHOLD_TOKENS = 2048
+_AT_ONCE = 2048
+# Of the mean variance of an input: keeps directions that hardly vary from being read as signals.
+_RIDGE = 1e-3
 
 _CLASSES: dict[Architecture, type[Sae]] = {
     Architecture.STANDARD: Standard,
@@ -37,19 +40,53 @@ def build(plan: Plan, device: torch.device, products: torch.dtype | None = None)
 
 
 def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> None:
-    """Centre the SAE on normalized activations: without it nearly every latent dies.
+    """Fit the SAE's first weights to normalized activations: without it nearly every latent dies.
 
     b_dec is the mean of what the latents have to explain; b_enc = −W_enc mean(x) takes the mean
-    out of what they read (ENGINE.md; the same as subtracting b_dec from the input). With `l0` the
+    out of what they read (ENGINE.md; the same as subtracting b_dec from the input). Where they
+    explain another layer, each writes what its direction predicts of it, see `_tie`. With `l0` the
     thresholds of a JumpReLU are set where so many latents are active at these tokens.
     """
-    w = sae.weights
-    w["b_dec"].copy_(sae.goal(x_MD, y_MO).double().mean(0))
-    w["b_enc"].copy_(-(w["W_enc"].double() @ x_MD.double().mean(0)))
+    w, goal_MO = sae.weights, sae.goal(x_MD, y_MO)
+    if goal_MO is not x_MD:
+        _tie(w, x_MD, goal_MO)
+    w["b_dec"].copy_(goal_MO.mean(0, dtype=torch.float64))
+    w["b_enc"].copy_(-(w["W_enc"].double() @ x_MD.mean(0, dtype=torch.float64)))
     if l0 is not None:
         pre_SF = dense.pre_activations(w, x_MD[:_THRESHOLD_TOKENS])
         active = min(pre_SF.numel(), max(1, round(l0 * len(pre_SF))))
         w["threshold"].fill_(pre_SF.flatten().topk(active).values[-1].clamp_min(0))
+
+
+def _tie(w: Weights, x_MD: Tensor, goal_MO: Tensor) -> None:
+    """Tie the decoder to the encoder through the linear map A from x to the goal.
+
+    A latent that reads the direction e then writes e A, as one of a Standard SAE writes e: so the
+    first reconstruction is a linear prediction of the goal, in its direction and of its size. A is
+    a ridge regression on these tokens.
+    """
+    width = x_MD.shape[1]
+    covariance_DD = x_MD.new_zeros((width, width), dtype=torch.float64)
+    shared_DO = x_MD.new_zeros((width, goal_MO.shape[1]), dtype=torch.float64)
+    mean_D, mean_O = (some.mean(0, dtype=torch.float64) for some in (x_MD, goal_MO))
+    for start in range(0, len(x_MD), _AT_ONCE):
+        some = slice(start, start + _AT_ONCE)
+        x_BD = x_MD[some].double() - mean_D
+        covariance_DD.addmm_(x_BD.T, x_BD)
+        shared_DO.addmm_(x_BD.T, goal_MO[some].double() - mean_O)
+    ridge = _RIDGE * covariance_DD.diagonal().mean().clamp_min(1e-12)
+    covariance_DD.diagonal().add_(ridge)
+    map_DO = torch.linalg.solve(covariance_DD, shared_DO)
+    written_FO = w["W_enc"].double() @ map_DO
+    size_F = written_FO.norm(dim=1, keepdim=True) / w["W_enc"].norm(dim=1, keepdim=True)
+    w["W_dec"].copy_(written_FO)
+    project(w)
+    w["W_enc"].mul_(size_F)
+
+
+def spread(some_MD: Tensor) -> Tensor:
+    """Standard deviation of an element about the mean activation, a float32 scalar."""
+    return some_MD.var(0, correction=0).mean().sqrt()
 
 
 def _activation(plan: Plan, kind: type[Sae]) -> Activation:
