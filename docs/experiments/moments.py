@@ -16,7 +16,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from workers.engine.activations import Stream
 from workers.engine.advance import advance
 from workers.engine.config import ModelFacts, Plan, RunSpec, plan
 from workers.engine.evaluate import evaluate
@@ -24,6 +23,7 @@ from workers.engine.language_model import held_dtype, settled_dtype
 from workers.engine.order import Order
 from workers.engine.reading import Reading
 from workers.engine.state import State
+from workers.engine.stream import Stream
 from workers.engine.train import Asked
 
 _EVALUATED_TOKENS = 8192

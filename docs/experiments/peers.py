@@ -23,12 +23,11 @@ from contenders import Make
 from measure import Contender, Data, Record, at_l0, trained
 from ours import Ours
 
-from workers.engine.config import PRESETS
+from workers.engine.config import FIELDS, PRESETS
 
 # Learning rates in steps of about three; a contender begins at its `rate` and climbs.
 GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 LIBRARIES = ("SAE Studio", "SAELens", "sparsify", "dictionary_learning")
-_OUR_LARGEST = 1e-3
 # In comparing learning rates a small difference in L0 is set off: FVU falls about as 1 / √L0.
 _SLOPE = 0.5
 _MOST_RUNS = 4
@@ -52,13 +51,13 @@ class Entry:
 def entries(kind: str, latents: int, l0: float) -> list[Entry]:
     """Ours first."""
     if kind == "topk":
-        found = [Entry(kind, "SAE Studio", _ours(kind, latents), l0, _OUR_LARGEST)]
+        found = [Entry(kind, "SAE Studio", _ours(kind, latents), l0, 1e-3)]
         found += [Entry(kind, name, make, l0) for name, make in contenders.topk(latents).items()]
         return found
     peers = contenders.standard if kind == "standard" else contenders.jumprelu
     aims = kind == "jumprelu"  # dictionary_learning's JumpReLU is told an L0, as ours is
     weights = {"SAELens": 1.0, "dictionary_learning": l0 if aims else 0.03}
-    found = [Entry(kind, "SAE Studio", _ours(kind, latents), l0, _OUR_LARGEST, grows=True)]
+    found = [Entry(kind, "SAE Studio", _ours(kind, latents), l0, 1e-3, grows=True)]
     for name, make in peers(latents).items():
         library = name.partition(",")[0]
         grows = aims and library == "dictionary_learning"
@@ -149,7 +148,11 @@ def _beside(rate: float, direction: int, entry: Entry) -> float | None:
     if not 0 <= index < len(GRID):
         return None
     beside = GRID[index]
-    return None if entry.name == "SAE Studio" and beside > _OUR_LARGEST else beside
+    return (
+        None
+        if entry.name == "SAE Studio" and FIELDS["learning_rate"].range_problem(beside)
+        else beside
+    )
 
 
 def _next_weight(ratio: float, weight: float, grows: bool) -> float:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from workers.engine.activations import Activations, Reader, StopRequested, Stream, group_shape
+from workers.engine.activations import Activations, Reader, StopRequested, group_shape
 from workers.engine.forward import Forward
 from workers.engine.language_model import LanguageModel, Site
 from workers.engine.order import Groups, Order, Part, Position, Side, Split
+from workers.engine.stream import Stream
 from workers.engine.tokens import TokenizeError, Tokens, tokenize
 
 CPU = torch.device("cpu")

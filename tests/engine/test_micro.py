@@ -28,6 +28,20 @@ CPU = torch.device("cpu")
 NO_MEMORY = "[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"
 
 
+def limit_passes(largest: int, after: int) -> None:
+    """From so many forward passes on, one over more than `largest` contexts finds no memory."""
+    whole, calls = LanguageModel._pass, 0
+
+    def limited(self: LanguageModel, part: torch.Tensor) -> list[torch.Tensor]:
+        nonlocal calls
+        calls += 1
+        if calls > after and len(part) > largest:
+            raise RuntimeError(NO_MEMORY)
+        return whole(self, part)
+
+    LanguageModel._pass = limited  # type: ignore[method-assign]
+
+
 def limit_steps(largest: int, after: int, error: type[RuntimeError]) -> None:
     """From so many steps on, a step over more than `largest` tokens finds no memory."""
     whole, calls = Sae.step, 0
@@ -139,6 +153,26 @@ def test_a_run_short_of_memory_and_killed_ends_with_the_bits_of_one_not_killed(
     assert result(tmp_path / "run") == result(tmp_path / "whole")
 
 
+def test_passes_in_halves_go_on_after_a_kill(make_spec: MakeSpec, tmp_path: Path) -> None:
+    """Their bits may be others than a whole pass's, so a resumed run makes no larger ones."""
+    prepare = partial(limit_passes, 10, 1)
+    whole = Engine(make_spec("standard", **SMALL), tmp_path / "whole" / LAST, prepare=prepare)
+    assert whole.end() == 0
+    told = [event for event in whole.events if event.get("code") == "forward_passes"]
+    assert len(told) == 1
+
+    crash_at = "checkpoint.begun:4"
+    spec = make_spec("standard", **SMALL)
+    killed = Engine(spec, tmp_path / "run" / "1", crash_at=crash_at, prepare=prepare)
+    assert killed.end() == -signal.SIGKILL
+    again = make_spec("standard", newest_first(tmp_path / "run"), **SMALL)
+    resumed = Engine(again, tmp_path / "run" / LAST)  # memory suffices again
+    assert resumed.end() == 0
+    (repeated,) = [event for event in resumed.events if event.get("code") == "forward_passes"]
+    assert (repeated["message"], repeated["step"]) == (told[0]["message"], 28)
+    assert result(tmp_path / "run") == result(tmp_path / "whole")
+
+
 LIMITED = """
 import resource, sys
 from pathlib import Path
@@ -149,11 +183,11 @@ from workers.engine.config import Hyperparameters, ModelFacts, Plan, TrainingCon
 from workers.engine.state import State
 
 torch.set_num_threads(1)
-h = Hyperparameters.below_ranges(latent_dim=2048, batch_size=4096, **eval(sys.argv[1]))
+h = Hyperparameters.below_ranges(latent_dim=2048, batch_size=8192, **eval(sys.argv[1]))
 config = TrainingConfig(architecture="standard", layer=0, hyperparameters=h)
 plan = Plan.of(config, ModelFacts(d_model=128, n_layers=2))
-x = torch.randn(4096, 128, generator=torch.Generator().manual_seed(0))
-batch = Activations(x, x, np.zeros(4096))
+x = torch.randn(8192, 128, generator=torch.Generator().manual_seed(0))
+batch = Activations(x, x, np.zeros(8192))
 
 def trained(count):
     state = State.fresh(plan, torch.device("cpu"))
@@ -178,9 +212,9 @@ assert all(torch.equal(value, same.sae.weights[name]) for name, value in short.s
 def test_a_process_that_may_not_have_more_memory_trains_in_micro_batches(
     h: dict[str, float],
 ) -> None:
-    """2,048 pre-activations of 4,096 tokens are 34 MB; there are 32 MB for the whole step."""
+    """2,048 pre-activations of 8,192 tokens are 67 MB; there are 64 MB for the whole step."""
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, repr(h), f"{32 * 2**20}"],
+        [sys.executable, "-c", LIMITED, repr(h), f"{64 * 2**20}"],
         capture_output=True,
         text=True,
         env=ENVIRONMENT,

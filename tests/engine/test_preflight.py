@@ -17,7 +17,7 @@ from workers.engine.config import ModelFacts, Plan, RunSpec
 from workers.engine.failure import TrainingError
 from workers.engine.language_model import LanguageModel
 from workers.engine.model import model_size
-from workers.engine.preflight import Footprint, preflight
+from workers.engine.preflight import Cut, Footprint, preflight
 from workers.engine.train import train
 
 MakeSpec = Callable[..., RunSpec]
@@ -51,21 +51,34 @@ def test_a_run_that_fits_starts_whole_and_without_a_word(
     there_is(monkeypatch, 10 * GB)
     found = preflight(footprint)
     assert (found.micro_batches, found.warning) == (1, "")
-    assert found.peak_bytes > footprint.need(1).host(footprint.device)
+    assert found.peak_bytes > footprint.need(Cut()).host(footprint.device)
 
 
 def test_a_run_that_fits_only_in_parts_starts_in_as_few_as_fit(
     footprint: Footprint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for count in (2, 4, 8):
-        there_is(monkeypatch, footprint.need(count).host(footprint.device))
+        there_is(monkeypatch, footprint.need(Cut(count)).host(footprint.device))
         assert preflight(footprint).micro_batches == count
+
+
+def test_beside_a_gpu_the_next_chunk_is_read_where_there_is_room(
+    footprint: Footprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there_is(monkeypatch, 10 * GB)
+    on_gpu = replace(footprint, device=torch.device("cuda"))
+    for cut in (Cut(reads_ahead=True), Cut()):
+        room = on_gpu.need(cut).device
+        monkeypatch.setattr(machine, "gpu_left_bytes", lambda _device, room=room: room)
+        found = preflight(on_gpu)
+        assert (found.micro_batches, found.reads_ahead) == (1, cut.reads_ahead)
+    assert not preflight(footprint).reads_ahead
 
 
 def test_where_it_is_tight_the_figures_are_told(
     footprint: Footprint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there_is(monkeypatch, 1.05 * footprint.need(1).host(footprint.device))
+    there_is(monkeypatch, 1.05 * footprint.need(Cut()).host(footprint.device))
     told = preflight(footprint).warning
     assert told.startswith("Memory is tight: the run needs about ")
     assert "134 MB for pre-activations" in told
@@ -90,7 +103,7 @@ def test_a_tight_run_says_so_and_trains_in_the_parts_it_was_given(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    there_is(monkeypatch, footprint.need(4).host(footprint.device) * 1.01)
+    there_is(monkeypatch, footprint.need(Cut(4)).host(footprint.device) * 1.01)
     spec = make_spec("standard", num_steps=2, **LARGE)
     found = list(train(spec, tmp_path))
     warned = {e.code: e.message for e in found if isinstance(e, events.Warned)}
@@ -142,9 +155,9 @@ def test_the_size_of_a_model_is_that_of_its_parameters(
 def test_bfloat16_moments_and_parts_are_reckoned(footprint: Footprint) -> None:
     h = footprint.plan.hyperparameters.model_copy(update={"moments_dtype": "bfloat16"})
     half = replace(footprint, plan=replace(footprint.plan, hyperparameters=h))
-    assert footprint.need(1).weights - half.need(1).weights == 4 * footprint.parameters
-    assert footprint.need(2).pre_activations * 2 == footprint.need(1).pre_activations
-    assert footprint.need(2).step - footprint.need(4).step > 0
+    assert footprint.need(Cut()).weights - half.need(Cut()).weights == 4 * footprint.parameters
+    assert footprint.need(Cut(2)).pre_activations * 2 == footprint.need(Cut()).pre_activations
+    assert footprint.need(Cut(2)).step - footprint.need(Cut(4)).step > 0
 
 
 def test_a_system_that_does_not_say_holds_nothing_back(

@@ -1,4 +1,4 @@
-"""Shuffled batches of activations, read from the language model chunk by chunk.
+"""Activations of chosen contexts, read from the cache or by forward passes.
 
 Shapes: B tokens in a batch, M tokens in a chunk, D width, T positions of a context.
 """
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .forward import Forward
-from .order import Groups, Indices, Order, Part, Position
+from .order import Groups, Indices, Part
 from .shelf import Shelf
 from .tokens import TokenizeError, Tokens
 
@@ -42,9 +42,14 @@ class Activations:
     def __len__(self) -> int:
         return len(self.x)
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """Every tensor once."""
+        return [self.x] if self.y is self.x else [self.x, self.y]
+
     def rows(self, index: Indices) -> Activations:
         """The chosen rows in float32."""
-        on_device = torch.from_numpy(index).to(self.x.device)
+        on_device = _handed_over(index, self.x.device)
         x = self.x[on_device].float()
         y = x if self.y is self.x else self.y[on_device].float()
         share = self.seconds * len(index) / len(self)
@@ -72,7 +77,6 @@ class Reader:
     ) -> None:
         self.tokens, self.groups, self.forward = tokens, groups, forward
         self._device, self._shelf = device, shelf
-        self.seconds = 0.0  # all time spent reading so far, and loading the model for it
 
     def read(self, parts: Sequence[Part], stop: Callable[[], bool] = bool) -> Activations:
         """Every usable token of the parts, in order. Raises `StopRequested` if asked to.
@@ -83,12 +87,11 @@ class Reader:
         places = [self._rows(part) for part in parts]
         held = self._gathered(parts, places, stop)
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # once a chunk: the time below is then true
-        seconds = time.perf_counter() - begun
-        self.seconds += seconds
+            # Once a chunk: the time below is then true. Steps in another stream are not waited for.
+            torch.cuda.current_stream(self._device).synchronize()
         contexts = np.concatenate([self.groups.read(part) for part in parts])
         counts = np.concatenate([rows.counts for rows in places])
-        seconds -= self.forward.loading_seconds - loading
+        seconds = time.perf_counter() - begun - (self.forward.loading_seconds - loading)
         return Activations(held[0], held[-1], np.repeat(contexts, counts), seconds)
 
     def _gathered(
@@ -125,6 +128,14 @@ class Reader:
         return _Rows(start, stop, int(ends[-1]), counts[part.start : part.stop])
 
 
+def _handed_over(index: Indices, device: torch.device) -> Tensor:
+    """On the device; from memory it can read by itself, so that the host does not wait."""
+    tensor = torch.from_numpy(index)
+    if device.type != "cuda":
+        return tensor
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
 @dataclass(frozen=True)
 class _Rows:
     """Where a part's tokens lie among those of its group; `counts` are those of each context."""
@@ -133,58 +144,6 @@ class _Rows:
     stop: int
     of_group: int
     counts: Indices
-
-
-class Stream:
-    """Endless batches of B training tokens; goes on from any `Position` exactly."""
-
-    def __init__(
-        self, reader: Reader, order: Order, batch_size: int, stop: Callable[[], bool]
-    ) -> None:
-        self.reader, self.order, self._batch_size = reader, order, batch_size
-        self._stop = stop
-        self.position = Position()
-        self._held: tuple[int, Activations, Indices] | None = None
-
-    def first_chunk(self) -> Activations:
-        """The chunk the stream stands in, for estimates before the first batch."""
-        return self._chunk(self.position.chunk)[0]
-
-    def groups_ahead(self, n_tokens: int) -> set[int]:
-        """The groups that the next so many tokens come from, as if all contexts were full."""
-        m, chunk = self.reader.tokens.manifest, self.position.chunk
-        left = n_tokens + self.position.offset
-        found: set[int] = set()
-        while left > 0 and len(found) < len(self.order.side.numbers):
-            for part in self.order.parts(chunk):
-                found.add(part.group)
-                left -= (part.stop - part.start) * (m.context_length - m.bos)
-            chunk += 1
-        return found
-
-    def next(self) -> Activations:
-        """The next batch. On `StopRequested` the position is still that of the last batch."""
-        if self._stop():
-            raise StopRequested
-        chunk, offset = self.position.chunk, self.position.offset
-        parts, missing = [], self._batch_size
-        while missing:
-            activations, shuffled = self._chunk(chunk)
-            taken = shuffled[offset : offset + missing]
-            if len(taken):
-                parts.append(activations.rows(taken))
-            offset, missing = offset + len(taken), missing - len(taken)
-            if offset == len(shuffled):
-                chunk, offset = chunk + 1, 0
-        self.position = Position(chunk, offset)
-        return _joined(parts)
-
-    def _chunk(self, chunk: int) -> tuple[Activations, Indices]:
-        if self._held is None or self._held[0] != chunk:
-            self._held = None  # free the old chunk before the new one is read
-            activations = self.reader.read(self.order.parts(chunk), self._stop)
-            self._held = (chunk, activations, self.order.shuffle(chunk, len(activations)))
-        return self._held[1:]
 
 
 def forward_tokens(device: torch.device) -> int:
@@ -205,13 +164,3 @@ def group_shape(tokens: Tokens, buffer_tokens: int, device: torch.device) -> tup
     of_pass = max(1, forward_tokens(device) // m.context_length)
     group = min(of_pass, of_chunk)
     return group, of_chunk // group
-
-
-def _joined(parts: list[Activations]) -> Activations:
-    if len(parts) == 1:
-        return parts[0]
-    x = torch.cat([part.x for part in parts])
-    same = parts[0].y is parts[0].x
-    y = x if same else torch.cat([part.y for part in parts])
-    contexts = np.concatenate([part.contexts for part in parts])
-    return Activations(x, y, contexts, sum(part.seconds for part in parts))

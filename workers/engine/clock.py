@@ -6,7 +6,8 @@ import time
 
 import numpy as np
 
-from .activations import Activations, Reader
+from .activations import Activations
+from .stream import Stream
 
 
 class Clock:
@@ -16,20 +17,20 @@ class Clock:
     numbers do not jump with the windows that happen to hold the reading.
     """
 
-    def __init__(self, reader: Reader) -> None:
-        self._reader = reader
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
         self._tokens = self._steps = self._contexts = 0
         self._extraction = self._sae = 0.0
         self.restart()
 
     def restart(self) -> None:
         """Go on timing from now; what was done in between is not counted."""
-        self._begun, self._read = time.perf_counter(), self._reader.seconds
+        self._begun, self._read = time.perf_counter(), self._stream.seconds
 
     def add(self, batch: Activations) -> None:
         """A step is done."""
         elapsed = time.perf_counter() - self._begun
-        self._sae += elapsed - (self._reader.seconds - self._read)
+        self._sae += elapsed - (self._stream.seconds - self._read)
         self._extraction += batch.seconds
         self._tokens += len(batch)
         self._contexts += len(np.unique(batch.contexts))

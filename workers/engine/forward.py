@@ -32,6 +32,7 @@ class Forward:
         self._load, self._tokens, self._groups = load, tokens, groups
         self._device, self._held = device, held
         self._model: LanguageModel | None = None
+        self._most_contexts: int | None = None
         self.loading_seconds = 0.0
 
     def load(self) -> LanguageModel:
@@ -39,13 +40,18 @@ class Forward:
         if self._model is None:
             begun = time.perf_counter()
             self._model = self._load()
+            self._model.most_contexts = self._most_contexts
             self.loading_seconds = time.perf_counter() - begun
         return self._model
 
     @property
     def most_contexts(self) -> int | None:
         """Contexts of a pass where memory has not sufficed for a group; None where it has."""
-        return self._model.most_contexts if self._model else None
+        return self._model.most_contexts if self._model else self._most_contexts
+
+    def go_on(self, most_contexts: int | None) -> None:
+        """Make no larger passes than a run that was interrupted made: their bits are the same."""
+        self._most_contexts = most_contexts
 
     def group(self, number: int) -> list[Tensor]:
         """Activations [tokens of the group, D] on the device, for every site of the model."""

@@ -67,6 +67,15 @@ class Need:
 
 
 @dataclass(frozen=True)
+class Cut:
+    """What a run can do with less memory: in how many parts a step is made, and whether the next
+    chunk is read beside it."""
+
+    micro_batches: int = 1
+    reads_ahead: bool = False
+
+
+@dataclass(frozen=True)
 class Footprint:
     """All that the memory of a run depends on; `n_usable` are the tokens to train on."""
 
@@ -77,8 +86,8 @@ class Footprint:
     dtype: torch.dtype
     held: torch.dtype  # of the activations in the buffer
 
-    def need(self, count: int) -> Need:
-        """What it will hold besides what this process holds already, in `count` micro-batches."""
+    def need(self, cut: Cut) -> Need:
+        """What it will hold besides what this process holds already."""
         plan, h, size = self.plan, self.plan.hyperparameters, self.dtype.itemsize
         widths = plan.d_in + (plan.d_out if plan.has_own_target else 0)
         held = min(h.buffer_tokens, self.n_usable)
@@ -87,7 +96,7 @@ class Footprint:
         in_a_pass = forward_tokens(self.device) * (_HIDDEN * plan.d_in + _INNER * self.model.inner)
         # Raw, normalized, and one side in double precision.
         settled = 2 * widths * _FLOAT32 + 8 * max(plan.d_in, plan.d_out)
-        micro = -(-h.batch_size // count)
+        micro = -(-h.batch_size // cut.micro_batches)
         # Weights are mapped from their files and cost what is used of them; where the number format
         # is another one, all of the model is copied and then cut off.
         model, kept = self.model, self.model.kept * size
@@ -96,11 +105,11 @@ class Footprint:
             language_model=kept,
             loading=model.parameters * size - kept if converted else 0,
             weights=state,
-            buffer=held * widths * self.held.itemsize,
+            buffer=(2 if cut.reads_ahead else 1) * held * widths * self.held.itemsize,
             reading=in_a_pass * size,
             settling=min(ESTIMATE_TOKENS, held) * settled,
             pre_activations=micro * plan.d_sae * size,
-            step=self._step(micro, 2 if count > 1 else 1),
+            step=self._step(micro, 2 if cut.micro_batches > 1 else 1),
             copy=state,
         )
 
@@ -140,6 +149,7 @@ class Preflight:
     """`peak_bytes` is told of this process at its largest; `warning` is empty where all is well."""
 
     micro_batches: int
+    reads_ahead: bool
     peak_bytes: int
     warning: str
 
@@ -151,31 +161,32 @@ class _Place:
     on_gpu: bool
     there: int
 
-    def needed(self, run: Footprint, count: int) -> int:
-        need = run.need(count)
+    def needed(self, run: Footprint, cut: Cut) -> int:
+        need = run.need(cut)
         return need.device if self.on_gpu else need.host(run.device)
 
-    def share(self, run: Footprint, count: int) -> float:
+    def share(self, run: Footprint, cut: Cut) -> float:
         """What is needed as a part of what there is."""
-        return self.needed(run, count) / max(self.there, 1)
+        return self.needed(run, cut) / max(self.there, 1)
 
 
 def preflight(run: Footprint) -> Preflight:
-    """Compare what the run needs with what there is; choose the fewest micro-batches that fit.
+    """Compare what the run needs with what there is; choose the first cut that fits.
 
     Raises `TrainingError` with the figures where it cannot fit however it is cut.
     """
     places = list(_places(run.device))
-    shares = {c: max((p.share(run, c) for p in places), default=0.0) for c in _counts(run.plan)}
-    fitting = [count for count, share in shares.items() if share <= 1]
-    count = fitting[0] if fitting else min(shares, key=lambda count: shares[count])
-    need = run.need(count)
-    log.info("Reckoned %s in %d micro-batches; there is %s.", need, count, places)
-    if shares[count] > 1 + _ERROR:
-        raise TrainingError(_sentence("does not suffice", run, count, places))
-    tight = shares[count] > 1 - _ERROR
-    warning = _sentence("is tight", run, count, places) if tight else ""
-    return Preflight(count, machine.held_bytes() + need.host(run.device), warning)
+    shares = {cut: max((p.share(run, cut) for p in places), default=0.0) for cut in _cuts(run)}
+    fitting = [cut for cut, share in shares.items() if share <= 1]
+    cut = fitting[0] if fitting else min(shares, key=lambda cut: shares[cut])
+    need = run.need(cut)
+    log.info("Reckoned %s for %s; there is %s.", need, cut, places)
+    if shares[cut] > 1 + _ERROR:
+        raise TrainingError(_sentence("does not suffice", run, cut, places))
+    tight = shares[cut] > 1 - _ERROR
+    warning = _sentence("is tight", run, cut, places) if tight else ""
+    peak = machine.held_bytes() + need.host(run.device)
+    return Preflight(cut.micro_batches, cut.reads_ahead, peak, warning)
 
 
 def _places(device: torch.device) -> Iterator[_Place]:
@@ -186,16 +197,18 @@ def _places(device: torch.device) -> Iterator[_Place]:
         yield _Place(False, on_host)
 
 
-def _counts(plan: Plan) -> list[int]:
+def _cuts(run: Footprint) -> list[Cut]:
+    """The fastest first. Only beside a GPU is there anything idle that could read ahead."""
     counts = [1]
-    while doubles(counts[-1], plan.hyperparameters.batch_size):
+    while doubles(counts[-1], run.plan.hyperparameters.batch_size):
         counts.append(2 * counts[-1])
-    return counts
+    fastest = [Cut(reads_ahead=True)] if run.device.type == "cuda" else []
+    return fastest + [Cut(count) for count in counts]
 
 
-def _sentence(verdict: str, run: Footprint, count: int, places: list[_Place]) -> str:
+def _sentence(verdict: str, run: Footprint, cut: Cut, places: list[_Place]) -> str:
     """What is needed and for what, what there is, and what to choose instead."""
-    place, need = max(places, key=lambda place: place.share(run, count)), run.need(count)
+    place, need = max(places, key=lambda place: place.share(run, cut)), run.need(cut)
     parts = {
         "the language model": need.language_model,
         "weights and moments": need.weights,
@@ -208,7 +221,7 @@ def _sentence(verdict: str, run: Footprint, count: int, places: list[_Place]) ->
     listed = ", ".join(f"{memory.gigabytes(parts[name])} for {name}" for name in largest)
     return (
         f"Memory{' on the GPU' if place.on_gpu else ''} {verdict}: the run needs about "
-        f"{memory.gigabytes(place.needed(run, count))} and {memory.gigabytes(place.there)} are "
+        f"{memory.gigabytes(place.needed(run, cut))} and {memory.gigabytes(place.there)} are "
         f"available. Most of it: {listed}. Choose a smaller latent_dim, buffer_tokens or "
         "batch_size, or moments_dtype bfloat16; or end what else runs on this machine."
     )

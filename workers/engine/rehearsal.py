@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from . import machine
-from .activations import Activations, Stream
+from .activations import Activations
 from .advance import advance
 from .config import Plan, RunSpec
 from .language_model import dtype_name, held_dtype, settled_dtype
@@ -19,6 +19,7 @@ from .order import Order
 from .prospect import prospect
 from .reading import Reading
 from .state import State
+from .stream import Stream
 from .train import Asked
 
 _STEPS = 5
@@ -98,7 +99,8 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     at_steps = machine.peak_bytes() + max(copy.nbytes for copy in copies)
     on_gpu = None
     if device.type == "cuda":
-        on_gpu = torch.cuda.max_memory_allocated(device) + more
+        ahead_of_steps = held_tokens * reading.bytes_per_token  # the chunk that is read meanwhile
+        on_gpu = torch.cuda.max_memory_allocated(device) + more + ahead_of_steps
     else:
         at_steps += more
     training = plan.total_tokens / h.batch_size * step_seconds

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -33,7 +34,7 @@ class Shelf:
         self._folder, self._held = folder, held
         self._stores, self._room = True, 0
         self._told: set[str] = set()
-        self._news: list[tuple[str, str]] = []
+        self._news: deque[tuple[str, str]] = deque()  # filled by the thread that reads
         with ExitStack() as opening:
             self._entries = [
                 opening.enter_context(closing(OpenEntry(folder.path, manifest)))
@@ -81,8 +82,8 @@ class Shelf:
 
     def news(self, step: int) -> Iterator[Warned]:
         """What went wrong since this was last asked."""
-        news, self._news = self._news, []
-        for code, message in news:
+        while self._news:
+            code, message = self._news.popleft()
             yield Warned(step=step, code=code, message=message)
 
     def _read(self, path: Path, n_tokens: int) -> Tensor | None:

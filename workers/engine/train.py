@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from . import checkpoint, events
-from .activations import Reader, StopRequested, Stream, group_shape
+from .activations import Reader, StopRequested, group_shape
 from .advance import advance
 from .checkpoint import CheckpointError, HarmedCheckpoint
 from .clock import Clock
@@ -33,6 +33,7 @@ from .schedule import learning_rate
 from .shelf import Shelf
 from .shortage import Shortage
 from .state import State
+from .stream import Stream
 from .tokens import TokenizeError, Tokens, tokenizer_digest
 
 # A stopped run is evaluated on fewer tokens: whoever stops it is waiting.
@@ -119,9 +120,11 @@ def _train(
     if loaded:
         state.restore(*loaded)
         stream.position = state.position
+        reader.forward.go_on(loaded[1].get("most_contexts"))
     resumed_from = state.step if loaded else None
     del loaded
-    ahead = stream.groups_ahead((h.num_steps - state.step) * h.batch_size)
+    left = (h.num_steps - state.step) * h.batch_size
+    ahead = stream.groups_ahead(left)
     ahead.update(split.held_out.numbers.tolist())
     stored = shelf.groups() if shelf else set()
     if ahead - stored:
@@ -155,11 +158,15 @@ def _train(
     yield events.Phase(step=state.step, phase="training")
     with Saver(run_dir / "checkpoints") as saver:
         try:
-            label = {
-                "identity": _identity(spec, tokens),
-                "dtype": dtype_name(dtype),
-                "held": dtype_name(held),
-            }
+
+            def label() -> dict[str, Any]:
+                return {
+                    "identity": _identity(spec, tokens),
+                    "dtype": dtype_name(dtype),
+                    "held": dtype_name(held),
+                    "most_contexts": reader.forward.most_contexts,
+                }
+
             shortage = Shortage(plan, state.micro, reader.forward)
 
             def news(step: int) -> Iterator[events.Warned]:
@@ -167,9 +174,10 @@ def _train(
                 if shelf:
                     yield from shelf.news(step)
 
-            stopped = yield from _steps(
-                state, plan, stream, Clock(reader), saver, label, split.n_usable, news
-            )
+            with stream.read_ahead(left, device) if fits.reads_ahead else nullcontext():
+                stopped = yield from _steps(
+                    state, plan, stream, Clock(stream), saver, label, split.n_usable, news
+                )
             yield from saver.wait()
             if stopped and pause():
                 yield events.Paused(step=state.step)
@@ -190,7 +198,7 @@ def _steps(
     stream: Stream,
     clock: Clock,
     saver: Saver,
-    label: dict[str, Any],
+    label: Callable[[], dict[str, Any]],
     n_usable: int,
     news: Callable[[int], Iterator[events.Warned]],
 ) -> Generator[events.Event, None, bool]:
@@ -314,10 +322,12 @@ def _newest(
     return None
 
 
-def _save(state: State, saver: Saver, label: dict[str, Any]) -> Generator[events.Event, None, None]:
+def _save(
+    state: State, saver: Saver, label: Callable[[], dict[str, Any]]
+) -> Generator[events.Event, None, None]:
     _check_finite(state)
     tensors, numbers = state.snapshot()
-    yield from saver.begin(state.step, tensors, numbers | label, state.last_fvu)
+    yield from saver.begin(state.step, tensors, numbers | label(), state.last_fvu)
 
 
 def _check_finite(state: State) -> None:

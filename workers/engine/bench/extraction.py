@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ..activations import Reader, Stream, group_shape
+from ..activations import Reader, group_shape
 from ..forward import Forward
 from ..language_model import LanguageModel, held_dtype
 from ..order import Indices, Order, Split
+from ..stream import Stream
 from ..tokens import Tokens
 
 # Tokens of one bare forward pass; the best of these counts.
@@ -92,11 +93,10 @@ def stream_of(
 
 def _hand_over(stream: Stream) -> float:
     """Seconds per batch in which the stream shuffles and gathers, the reading not counted."""
-    count, reader = 8, stream.reader
-    read, begun = reader.seconds, time.perf_counter()
+    count, read, begun = 8, stream.seconds, time.perf_counter()
     for _ in range(count):
         stream.next()
-    return (time.perf_counter() - begun - (reader.seconds - read)) / count
+    return (time.perf_counter() - begun - (stream.seconds - read)) / count
 
 
 def end_to_end(stream: Stream, step: Callable[..., object], steps: int) -> float:

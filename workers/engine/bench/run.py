@@ -13,9 +13,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..activations import Stream
 from ..advance import advance
 from ..language_model import LanguageModel, Site, dtype_name, settled_device, settled_dtype
+from ..stream import Stream
 from ..tokens import Tokens
 from . import checkpoints, extraction, peers
 from .report import OurStep, PeerStep, Report

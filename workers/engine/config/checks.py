@@ -8,6 +8,10 @@ from .hyperparameters import MULTIPLE_DEFAULT, MULTIPLE_MAX, MULTIPLE_MIN, Archi
 from .problem import ConfigError, Problem
 from .training import ModelFacts, Plan, TrainingConfig, settled_target
 
+# Where the product requirements end the range, and up to where more was better in
+# docs/experiments.
+_USUAL_RATE, _SHORT_RUN = 1e-3, 1000
+
 
 def check(config: TrainingConfig, model: ModelFacts) -> list[Problem]:
     """Everything that cannot work on this model, each with the field it stands at."""
@@ -40,6 +44,14 @@ def warnings(config: TrainingConfig, model: ModelFacts, tokens: int | None) -> l
                 "num_steps",
                 f"The run needs {h.num_steps * h.batch_size:,} tokens and the tokenization has "
                 f"{tokens:,}: every token is used about {times:.1f} times.",
+            )
+        )
+    if h.learning_rate > _USUAL_RATE and h.num_steps > _SHORT_RUN:
+        found.append(
+            Problem(
+                "learning_rate",
+                f"Rates above {_USUAL_RATE:g} trained best in runs of some hundred steps; "
+                "longer ones may lose latents or diverge with them.",
             )
         )
     if config.architecture is Architecture.JUMPRELU and h.l0_alpha >= 0.001:

@@ -24,7 +24,7 @@ class Preset:
 
 
 def _preset(name: str, architecture: Architecture, sentence: str, **h: Any) -> Preset:
-    """Every recipe was tried at the largest learning rate of the range."""
+    """Every recipe at the largest of the usual learning rates."""
     return Preset(name, architecture, sentence, MappingProxyType({"learning_rate": 1e-3} | h))
 
 
