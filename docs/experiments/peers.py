@@ -29,7 +29,7 @@ from workers.engine.config import FIELDS, PRESETS
 GRID = (3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
 LIBRARIES = ("SAE Studio", "SAELens", "sparsify", "dictionary_learning")
 # In comparing learning rates a small difference in L0 is set off: FVU falls about as 1 / √L0.
-_SLOPE = 0.5
+_SLOPE, _FAR = 0.5, 4.0
 _MOST_RUNS = 4
 
 
@@ -101,8 +101,9 @@ class Comparison:
         return best, tried[best]
 
     def score(self, point: dict[str, Any]) -> float:
-        """FVU, as it were at the L0 asked for."""
-        return float(point["fvu"] * (max(point["l0"], 1e-3) / self._l0) ** _SLOPE)
+        """FVU, as it were at the L0 asked for; infinite where L0 is too far from it to tell."""
+        ratio = point["l0"] / self._l0
+        return float(point["fvu"] * ratio**_SLOPE) if 1 / _FAR < ratio < _FAR else math.inf
 
     def fvu(self, entry: Entry, rate: float, weight: float) -> list[dict[str, Any]]:
         """Points of the whole run that bracket the L0, or the nearest after four tries."""
