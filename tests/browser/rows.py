@@ -13,6 +13,7 @@ from typing import Any
 
 from django.utils import timezone
 
+from tests.cache_entry import identity
 from trainings.cache import folder
 from trainings.models import (
     Checkpoint,
@@ -25,7 +26,7 @@ from trainings.models import (
     TrainingMetric,
 )
 from trainings.models.rehearsal import digest
-from workers.engine.cache import Identity, Manifest, OpenEntry
+from workers.engine.cache import Manifest, OpenEntry
 from workers.engine.config import Hyperparameters, TrainingConfig
 
 EVALUATION = {
@@ -286,18 +287,8 @@ def preparing() -> None:
 def kept(layer: int = 5, *, groups: int = 3072, age: float = 0.0, **names: str) -> None:
     """An entry of the activation cache of a likely size, most of it a hole in one file."""
     cache = folder()
-    identity = Identity(
-        model="m",
-        tokens="t",
-        hook="resid_post",
-        layer=layer,
-        held="bfloat16",
-        computed="float32",
-        group_contexts=16,
-        machine="cpu",
-    )
     names = {"model": "SmolLM2-135M", "dataset": "TinyStories"} | names
-    entry = OpenEntry(cache.path, Manifest(identity, **names, **KEPT))
+    entry = OpenEntry(cache.path, Manifest(identity(layer), **names, **KEPT))
     for group in range(groups):
         entry.shard(group).touch()
     os.truncate(entry.shard(0), groups * 16 * 255 * KEPT["bytes_per_token"])

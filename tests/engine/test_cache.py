@@ -17,10 +17,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from tests.cache_entry import identity
 from workers.engine.cache import (
     CacheFolder,
     DamagedShard,
-    Identity,
     Manifest,
     OpenEntry,
     model_digest,
@@ -33,17 +33,7 @@ PLENTY = 10**9
 
 
 def manifest(layer: int = 5, **changes: Any) -> Manifest:
-    identity = Identity(
-        model="m",
-        tokens="t",
-        hook="resid_post",
-        layer=layer,
-        held="bfloat16",
-        computed="float32",
-        group_contexts=16,
-        machine="cpu",
-    )
-    return Manifest(replace(identity, **changes), "SmolLM2-135M", "TinyStories", 64, 4, 4000, 64)
+    return Manifest(identity(layer, **changes), "SmolLM2-135M", "TinyStories", 64, 4, 4000, 64)
 
 
 def fill(cache: CacheFolder, layer: int, groups: int = 4, used: float | None = None) -> str:

@@ -14,27 +14,20 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
+from tests.cache_entry import identity
 from tests.rows import a_training
 from trainings.cache import folder, spec
 from workers import supervisor
-from workers.engine.cache import Identity, Manifest, OpenEntry, write_shard
+from workers.engine.cache import Manifest, OpenEntry, write_shard
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home")]
 
 
 def opened(layer: int) -> OpenEntry:
     """An entry with one of its two groups, held as a run holds it."""
-    identity = Identity(
-        model="m",
-        tokens="t",
-        hook="mlp_out",
-        layer=layer,
-        held="bfloat16",
-        computed="float32",
-        group_contexts=16,
-        machine="cpu",
+    manifest = Manifest(
+        identity(layer, hook="mlp_out"), "SmolLM2-135M", "TinyStories", 256, 2, 4000, 100
     )
-    manifest = Manifest(identity, "SmolLM2-135M", "TinyStories", 256, 2, 4000, 100)
     entry = OpenEntry(folder().path, manifest)
     write_shard(entry.shard(0), "BF16", np.zeros((100, 100), np.uint8))
     return entry

@@ -228,7 +228,7 @@ def held_dtype(choice: Dtype) -> torch.dtype:
     return torch.float32 if choice == "float32" else torch.bfloat16
 
 
-def machine(device: torch.device) -> str:
+def numerics(device: torch.device) -> str:
     """Whatever besides the weights and tokens may change the last bits of an activation."""
     if device.type == "cuda":
         processor = torch.cuda.get_device_name(device)

@@ -11,7 +11,7 @@ from .activations import Reader
 from .cache import CacheFolder, Identity, Manifest, model_digest
 from .config import Plan, RunSpec
 from .forward import Forward
-from .language_model import LanguageModel, Site, dtype_name, machine
+from .language_model import LanguageModel, Site, dtype_name, numerics
 from .order import Groups
 from .shelf import Shelf
 from .tokens import Tokens
@@ -78,7 +78,7 @@ class Reading:
                     held=dtype_name(self.held),
                     computed=dtype_name(self.computed),
                     group_contexts=self.groups.size,
-                    machine=machine(self.device),
+                    machine=numerics(self.device),
                 ),
                 model=self.spec.model_name,
                 dataset=self.spec.dataset_name,
