@@ -1,4 +1,4 @@
-"""What tells one entry of the activation cache from another, for tests that care for little of it."""
+"""The identity of an entry of the activation cache, for tests that care for little of it."""
 
 from __future__ import annotations
 
