@@ -172,7 +172,8 @@ def main() -> None:
     for kind in options.kinds:
         asked = options.k if kind == "topk" else [options.l0]
         first = Comparison(data, short, record, asked[0])
-        chosen = _best_variants(entries(kind, options.latents, asked[0]), first, options.libraries)
+        found = entries(kind, options.latents, asked[0])
+        chosen = _best_variants(found, first, options.libraries, options.every_variant)
         for l0 in asked:
             comparison = Comparison(data, short, record, l0)
             for entry in entries(kind, options.latents, l0):
@@ -183,9 +184,9 @@ def main() -> None:
 
 
 def _best_variants(
-    found: list[Entry], comparison: Comparison, libraries: list[str]
+    found: list[Entry], comparison: Comparison, libraries: list[str], every_variant: bool
 ) -> dict[str, tuple[float, dict[str, Any]]]:
-    """Of each library the variant that is best on the short run; its rate and point."""
+    """Of each library the variant that is best on the short run, or every one; rate and point."""
     best: dict[str, tuple[float, str, tuple[float, dict[str, Any]]]] = {}
     for entry in found:
         library = entry.name.partition(",")[0]
@@ -193,8 +194,9 @@ def _best_variants(
             continue
         rate, point = comparison.rate(entry)
         score = comparison.score(point)
-        if library not in best or score < best[library][0]:
-            best[library] = (score, entry.name, (rate, point))
+        place = entry.name if every_variant else library
+        if place not in best or score < best[place][0]:
+            best[place] = (score, entry.name, (rate, point))
     return {name: chosen for _, name, chosen in best.values()}
 
 
@@ -220,6 +222,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--k", type=int, nargs="+", default=[32, 64])
     parser.add_argument("--kinds", nargs="+", default=["topk", "standard", "jumprelu"])
     parser.add_argument("--libraries", nargs="+", default=list(LIBRARIES))
+    parser.add_argument("--every-variant", action="store_true", help="Not a library's best alone.")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("peers.json"))
     return parser.parse_args()
