@@ -181,6 +181,10 @@ class Recorder:
             update_fields=[n for n in METRIC_FIELDS if n != "step"],
         )
 
+    def interrupt(self, reason: str) -> bool:
+        """Queue the run again after it stood still, or fail it for this reason if too often."""
+        return Training.objects.interrupt(self.training_id, self.attempt, reason)
+
     def hand_back(self) -> bool:
         """Queue the run again, for the next worker to go on from the newest checkpoint."""
         return Training.objects.hand_back(self.training_id, self.attempt)

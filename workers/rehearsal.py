@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import OperationalError
 
-from trainings import cache
+from trainings import cache, logs
 from trainings.models import Rehearsal, Tokenization, Training
 from workers.engine.config import RunSpec, TrainingConfig
 
@@ -128,11 +128,11 @@ def _figures(folder: Path, go_on: Callable[[], None]) -> dict[str, Any]:
         finally:
             supervisor.end(child)
     if not said:
-        logger.warning("A rehearsal ended without a word: %s", _tail(path))
+        logger.warning("A rehearsal ended without a word: %s", logs.tail(path, 2000))
         raise RehearsalError(_how_it_ended(child.returncode))
     found: dict[str, Any] = json.loads(said)
     if found["event"] == "failed":
-        logger.warning("A rehearsal failed: %s", _tail(path))
+        logger.warning("A rehearsal failed: %s", logs.tail(path, 2000))
         raise RehearsalError(found["error"])
     return {name: value for name, value in found.items() if name not in ("event", "step")}
 
@@ -158,7 +158,3 @@ def _how_it_ended(returncode: int) -> str:
         )
     how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
     return f"The measurement ended without a word ({how}); the worker's log has its last lines."
-
-
-def _tail(log: Path) -> str:
-    return log.read_text(encoding="utf-8", errors="replace")[-2000:]

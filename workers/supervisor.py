@@ -27,6 +27,7 @@ from trainings import cache
 from trainings.models import Checkpoint, Training
 from workers.engine.config import RunSpec
 
+from .log import Log
 from .recorder import FINAL, Event, LeaseLost, Recorder
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,22 @@ shutting_down = threading.Event()
 ENGINE = ("-m", "workers.engine")
 TICK = 0.2
 ASK_EVERY = 1.0
-SECRETS = ("SAESTUDIO_SECRET_KEY", "DATABASE_URL", "REDIS_URL")
+# The child hears that this process lives so often, and ends itself after so long without: before
+# the lease, renewed at the latest 10 s before, has run out and a successor starts.
+PULSE_EVERY, PULSE_LOST = 5.0, 40.0
+# A child that says nothing for so many seconds is shown as standing still, and ended after
+# SAESTUDIO_HUNG_SECONDS; both are longer where the run has been longer between two words before.
+LOG_PATIENCE = 10.0
+STILL, TIMES_STILL, TIMES_HUNG = 60.0, 3, 10
+# For the last lines of a child that is gone.
+LOG_PATIENCE = 10.0
+SECRETS = (
+    "SAESTUDIO_SECRET_KEY",
+    "DATABASE_URL",
+    "REDIS_URL",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+)
 
 
 def run(training_pk: str, worker: str, on_event: Callable[[Event], None] | None = None) -> bool:
@@ -65,11 +81,16 @@ class Attempt:
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.final: Event | None = None
         self.told: signal.Signals | None = None
-        self._asked = 0.0
+        self.hung, self._phase = "", "starting"
+        self._asked = self._pulsed = 0.0
+        self._silence = Silence()
         run_spec(training, attempt).write(self.folder)
 
     def run(self) -> None:
-        with (self.folder / "log.txt").open("ab") as log, spawn(self.folder, log) as child:
+        words = ("--watched", f"{PULSE_LOST:g}")
+        with spawn(self.folder, subprocess.PIPE, *words) as child:
+            assert child.stderr is not None
+            log = Log(self.folder, child.stderr.buffer)  # type: ignore[attr-defined]
             try:
                 self._follow(child)
             except LeaseLost:
@@ -77,6 +98,7 @@ class Attempt:
                 return
             finally:
                 end(child)
+                log.finish(LOG_PATIENCE)
         self._close(child.returncode)
 
     def _follow(self, child: subprocess.Popen[str]) -> None:
@@ -89,7 +111,41 @@ class Attempt:
             if self.told is None and (wish := self._wish()):
                 self.told = wish
                 child.send_signal(wish)
+            self._pulse(child)
+            if self._stands_still(child):
+                return
         child.wait()
+
+    def _pulse(self, child: subprocess.Popen[str]) -> None:
+        """Tell the child that it is watched."""
+        if time.monotonic() - self._pulsed < PULSE_EVERY:
+            return
+        self._pulsed = time.monotonic()
+        assert child.stdin is not None
+        try:
+            os.write(child.stdin.fileno(), b".")
+        except BrokenPipeError:
+            logger.info("The process of %s is ending", self.training_id)
+
+    def _stands_still(self, child: subprocess.Popen[str]) -> bool:
+        """Whether the child was given up, because it has said nothing for too long."""
+        if self.final is not None:
+            return False
+        if self._silence.begins():
+            self.recorder.take({"event": "phase", "phase": "standing_still"})
+        if not self._silence.too_long():
+            return False
+        self.hung = (
+            f"The training stood still for {self._silence.seconds / 60:.0f} minutes and was ended; "
+            "its log says where each of its threads stood."
+        )
+        logger.warning("%s: %s", self.training_id, self.hung)
+        child.send_signal(signal.SIGUSR2)
+        try:
+            child.wait(timeout=2)  # the log is written
+        except subprocess.TimeoutExpired:
+            child.kill()
+        return True
 
     def _take(self) -> bool:
         """Take what the child said within one tick. False after its last line."""
@@ -111,6 +167,11 @@ class Attempt:
         except (ValueError, TypeError, KeyError):
             logger.warning("%s printed what is no event: %.200s", self.training_id, line)
             return
+        if self._silence.broken():
+            self.recorder.take({"event": "phase", "phase": self._phase})
+        if event["event"] == "beat":
+            return
+        self._phase = event.get("phase", self._phase)
         if event["event"] in FINAL or event["event"] == "paused":
             self.final = event
         if event["event"] != "paused":
@@ -142,7 +203,7 @@ class Attempt:
             return False
 
     def _close(self, returncode: int) -> None:
-        if self.final is None:
+        if self.final is None and not self.hung:
             self.final = self._last_word(returncode)
             if self.final["event"] != "paused":
                 self.recorder.take(self.final)
@@ -157,7 +218,9 @@ class Attempt:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
-        if self.final["event"] == "paused":
+        if self.hung:
+            self.recorder.interrupt(self.hung)
+        elif self.final and self.final["event"] == "paused":
             self.recorder.hand_back()
 
     def _last_word(self, returncode: int) -> Event:
@@ -168,6 +231,34 @@ class Attempt:
                 return {"event": "paused"}
             return {"event": "stopped", "sae_path": None, "final_loss": None}
         return {"event": "failed", "error": how_it_ended(returncode)}
+
+
+class Silence:
+    """How long a child has said nothing, beside how long it ever did."""
+
+    def __init__(self) -> None:
+        self._heard, self._longest, self._shown = time.monotonic(), 0.0, False
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._heard
+
+    def broken(self) -> bool:
+        """It said something. Whether its silence had been shown."""
+        self._longest = max(self._longest, self.seconds)
+        self._heard = time.monotonic()
+        shown, self._shown = self._shown, False
+        return shown
+
+    def begins(self) -> bool:
+        """Whether the silence has just become long enough to be shown."""
+        if self._shown or self.seconds < max(STILL, TIMES_STILL * self._longest):
+            return False
+        self._shown = True
+        return True
+
+    def too_long(self) -> bool:
+        return self.seconds > max(settings.HUNG_SECONDS, TIMES_HUNG * self._longest)
 
 
 def run_spec(training: Training, attempt: int) -> RunSpec:
@@ -206,13 +297,13 @@ def how_it_ended(returncode: int) -> str:
     )
 
 
-def spawn(folder: Path, log: IO[bytes], *words: str) -> subprocess.Popen[str]:
+def spawn(folder: Path, log: IO[bytes] | int, *words: str) -> subprocess.Popen[str]:
     """The engine on a run folder, in a process that ends with this one."""
     return subprocess.Popen(
         [sys.executable, *ENGINE, *words, str(folder)],
         cwd=settings.BASE_DIR,
         env={name: value for name, value in os.environ.items() if name not in SECRETS},
-        stdin=subprocess.DEVNULL,
+        stdin=subprocess.PIPE if "--watched" in words else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

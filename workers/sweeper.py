@@ -10,11 +10,16 @@ import logging
 import os
 import signal
 import threading
+from typing import TYPE_CHECKING
 
 import django
 from redis.exceptions import RedisError
 
+if TYPE_CHECKING:
+    from trainings.models import Training
+
 EVERY = 30.0
+LOG_BYTES = 1000
 logger = logging.getLogger("workers.sweeper")
 
 
@@ -32,11 +37,7 @@ def _trainings() -> None:
 
     for training in Training.objects.lost():
         if not Training.objects.requeue_lost(training.pk):
-            Training.objects.give_up(
-                training.pk,
-                "The worker was lost three times without a new checkpoint; the log of the last "
-                "attempt may say why. The run can be resumed.",
-            )
+            Training.objects.give_up(training.pk, _lost_too_often(training))
     for training in Training.objects.hopeless().select_related("model", "tokenization"):
         cause = training.model.error_message or training.tokenization.error_message
         Training.objects.give_up(training.pk, f"What it reads could not be prepared: {cause}")
@@ -45,6 +46,18 @@ def _trainings() -> None:
             nudge.run(training)
     for training in Training.objects.to_discard():
         nudge.discard(training)
+
+
+def _lost_too_often(training: Training) -> str:
+    """The cause, as far as it is known, with the last lines of the log."""
+    from trainings import logs
+
+    lines = logs.tail(training.log_path, LOG_BYTES).strip()
+    return (
+        "The worker was lost three times without a new checkpoint. Most often the machine went "
+        "down or ran out of memory. The run can be resumed."
+        + (f" The last lines of its log:\n{lines}" if lines else "")
+    )
 
 
 def _catalog() -> None:

@@ -87,6 +87,11 @@ class Training(Leased):
         return self.folder / f"attempt-{attempt}"
 
     @property
+    def log_path(self) -> Path:
+        """Of the newest attempt."""
+        return self.attempt_folder(self.attempt) / "log.txt"
+
+    @property
     def has_ended(self) -> bool:
         return self.status in ENDED
 

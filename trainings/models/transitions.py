@@ -139,15 +139,14 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def requeue_lost(self, pk: Any) -> bool:
         """A run whose worker vanished goes on from its newest checkpoint, a few times at most."""
-        lost = self.lost().filter(pk=pk, interruptions__lt=MAX_INTERRUPTIONS)
+        return self._won(pk, self.lost().filter(pk=pk)._go_on_later())
+
+    def interrupt(self, pk: Any, attempt: int, reason: str) -> bool:
+        """A run that was ended because it stood still goes on as one whose worker vanished."""
+        failed = {"error_message": reason, "completed_at": Now(), "phase": ""}
         return self._won(
             pk,
-            lost.update(
-                status=Status.PENDING,
-                lease_expires_at=None,
-                queued_at=Now(),
-                interruptions=F("interruptions") + 1,
-            ),
+            self.held(pk, attempt)._go_on_later() or self.end(pk, attempt, Status.FAILED, **failed),
         )
 
     def hand_back(self, pk: Any, attempt: int) -> bool:
@@ -180,6 +179,15 @@ class TrainingQuerySet(LeasedQuerySet):
         """Deleted by the user and no longer written to by anybody."""
         idle = ~Q(status=Status.RUNNING) | Q(lease_expires_at__lt=Now())
         return self.filter(idle, delete_requested_at__isnull=False)
+
+    def _go_on_later(self) -> int:
+        """Queue these runs again unless they were interrupted too often; how many were."""
+        return self.filter(interruptions__lt=MAX_INTERRUPTIONS).update(
+            status=Status.PENDING,
+            lease_expires_at=None,
+            queued_at=Now(),
+            interruptions=F("interruptions") + 1,
+        )
 
     def _won(self, pk: Any, rows: int) -> bool:
         if rows:

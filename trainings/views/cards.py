@@ -22,6 +22,7 @@ TONES = {
 }
 PHASES = {
     "starting": "Starting",
+    "standing_still": "No sign of life: it is ended if this goes on, and resumed by itself",
     "loading_model": "Loading the model",
     "normalizing": "Measuring the activations' scale",
     "evaluating": "Evaluating on held-out tokens",

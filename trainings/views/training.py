@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import shlex
 import uuid
-from pathlib import Path
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,7 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from trainings import nudge
+from trainings import logs, nudge
 from trainings.models import Checkpoint, Training, TrainingMetric
 from workers.engine.config import FieldSpec, sections
 from workers.engine.config.fields import show as show_number
@@ -34,7 +33,6 @@ SERIES = (
     "learning_rate",
 )
 MAX_POINTS = 1000
-LOG_TAIL_BYTES = 32_768
 TABLE_ROWS = 200
 MAX_CHECKPOINTS = 50
 
@@ -45,7 +43,7 @@ def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     context = {
         "card": card,
         "checkpoints": _checkpoints(card.training),
-        "log": _log_tail(card.training),
+        "log": logs.tail(card.training.log_path),
         "table": _table(card.training) if "table" in request.GET else None,
     }
     return render(request, "training/detail.html", context)
@@ -184,19 +182,6 @@ def _command(card: Card) -> str:
     for name, value in card.changed.items():
         parts += ["--set", f"{name}={'null' if value is None else value}"]
     return shlex.join(parts)
-
-
-def _log_tail(run: Training) -> str:
-    """The end of the newest attempt's log, cut at a line; empty while there is none."""
-    path = Path(run.attempt_folder(run.attempt), "log.txt")
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - LOG_TAIL_BYTES))
-            text = file.read().decode("utf-8", errors="replace")
-    except FileNotFoundError:
-        return ""
-    return text if size <= LOG_TAIL_BYTES else text.partition("\n")[2]
 
 
 def _table(run: Training) -> list[TrainingMetric]:

@@ -2,13 +2,15 @@
 
 Prints one JSON object per event on standard output and nothing else there; logs to standard error.
 SIGTERM and SIGINT ask it to stop at the next step, with checkpoint and SAE; SIGUSR1 asks for the
-checkpoint alone. Exit status 0 after `completed`, `stopped` or `paused`, 1 after `failed`.
+checkpoint alone; SIGUSR2 writes to the log where every thread stands. Exit status 0 after
+`completed`, `stopped` or `paused`, 1 after `failed`.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import faulthandler
 import logging
 import os
 import signal
@@ -17,6 +19,8 @@ import threading
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
+
+from .voice import Voice, end_without_pulse
 
 _PR_SET_PDEATHSIG = 1
 # glibc's names for what `mallopt` sets, and the most it takes for the first.
@@ -30,9 +34,18 @@ def main() -> int:
     parser.add_argument(
         "--rehearse", action="store_true", help="only measure what it will take; print one event"
     )
+    parser.add_argument(
+        "--watched",
+        type=float,
+        metavar="SECONDS",
+        help="print signs of life, and end once nothing has come over standard input for so long",
+    )
     arguments = parser.parse_args()
     run_dir = arguments.run_dir
     _die_with_parent()
+    if arguments.watched:
+        end_without_pulse(sys.stdin.fileno(), arguments.watched)
+    faulthandler.register(signal.SIGUSR2)
     stop = _set_by(signal.SIGTERM, signal.SIGINT)
     pause = _set_by(signal.SIGUSR1)
     out = _events_only()
@@ -48,7 +61,7 @@ def main() -> int:
 
     if arguments.rehearse:
         return rehearsed(run_dir.absolute(), out)
-    return run(run_dir.absolute(), out, stop, pause)
+    return run(run_dir.absolute(), Voice(out, beats=bool(arguments.watched)), stop, pause)
 
 
 def _die_with_parent() -> None:

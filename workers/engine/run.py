@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from . import memory
 from .checkpoint import CheckpointError
 from .config import ConfigError, RunSpec
-from .events import Event, Failed
+from .events import Failed
 from .export import ExportError
 from .failure import TrainingError
 from .model import ModelError
 from .rehearsal import rehearse
 from .tokens import TokenizeError
 from .train import train
+from .voice import Voice
 
 log = logging.getLogger(__name__)
 
@@ -30,20 +31,25 @@ _SENTENCES = (ConfigError, ModelError, TokenizeError, TrainingError, ExportError
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def run(run_dir: Path, out: TextIO, stop: threading.Event, pause: threading.Event) -> int:
+def run(run_dir: Path, voice: Voice, stop: threading.Event, pause: threading.Event) -> int:
     """Train what `run_dir/run.json` says; return the exit status."""
     step = 0
     _quiet()
+
+    def asked_to_stop() -> bool:
+        voice.beat()  # it is asked between steps and between forward passes
+        return stop.is_set()
+
     try:
-        for event in train(RunSpec.read(run_dir), run_dir, stop.is_set, pause.is_set):
+        for event in train(RunSpec.read(run_dir), run_dir, asked_to_stop, pause.is_set):
             step = event.step
-            _write(out, event)
+            voice.say(event)
     except BrokenPipeError:
         log.error("Nobody reads the events any more; the run ends at step %d.", step)
         return 1
     except Exception as error:
         log.exception("The run failed at step %d.", step)
-        _write(out, Failed(step=step, error=sentence(error)))
+        voice.say(Failed(step=step, error=sentence(error)))
         return 1
     return 0
 
@@ -55,7 +61,7 @@ def rehearsed(run_dir: Path, out: TextIO) -> int:
         found = rehearse(RunSpec.read(run_dir)).to_dict()
     except Exception as error:
         log.exception("The training cannot be rehearsed.")
-        _write(out, Failed(step=0, error=sentence(error)))
+        Voice(out).say(Failed(step=0, error=sentence(error)))
         return 1
     out.write(json.dumps(found) + "\n")
     out.flush()
@@ -85,8 +91,3 @@ def sentence(error: Exception) -> str:
 def _quiet() -> None:
     """Keep the log for what a researcher can use."""
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-
-
-def _write(out: TextIO, event: Event) -> None:
-    out.write(event.to_json() + "\n")
-    out.flush()

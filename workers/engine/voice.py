@@ -1,0 +1,56 @@
+"""What a training process says to its supervisor, and how it learns that that one is gone."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import threading
+import time
+from typing import TextIO
+
+from .events import Event
+
+# A run that is between two events says that it goes on, at most this often (seconds).
+BEAT_EVERY = 1.0
+
+
+class Voice:
+    """Events as JSON lines, and beats between them. Any thread may use it.
+
+    A beat is no event of the run: it carries nothing and is never repeated.
+    """
+
+    def __init__(self, out: TextIO, beats: bool = False) -> None:
+        self._out, self._beats, self._lock = out, beats, threading.Lock()
+        self._last = time.monotonic()
+
+    def say(self, event: Event) -> None:
+        self._write(event.to_json())
+
+    def beat(self) -> None:
+        """The run goes on: a step or a forward pass has ended."""
+        if self._beats and time.monotonic() - self._last >= BEAT_EVERY:
+            self._write('{"event":"beat"}')
+
+    def _write(self, line: str) -> None:
+        with self._lock:
+            self._out.write(f"{line}\n")
+            self._out.flush()
+            self._last = time.monotonic()
+
+
+def end_without_pulse(descriptor: int, seconds: float) -> None:
+    """Kill this process once nothing has been written to `descriptor` for so long, or it is closed.
+
+    A supervisor that is frozen, or that lost its machine's other half, cannot end its child; its
+    lease runs out all the same, and a successor must not find the device taken.
+    """
+
+    def watch() -> None:
+        while True:
+            ready, _, _ = select.select([descriptor], [], [], seconds)
+            if not ready or not os.read(descriptor, 4096):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, name="pulse", daemon=True).start()
