@@ -26,18 +26,23 @@ class TrainingsConsumer(AsyncJsonWebsocketConsumer):
     joined: str | None = None
 
     async def connect(self) -> None:
-        # A refused handshake looks like a network failure and would be retried for ever.
-        await self.accept()
         user = self.scope.get("user")
         if user is None or not user.is_authenticated:
-            await self.close(LOGIN_NEEDED)
+            await self._refuse(LOGIN_NEEDED)
             return
         group = await self.group()
         if group is None:
-            await self.close(NO_SUCH_TRAINING)
+            await self._refuse(NO_SUCH_TRAINING)
             return
+        # First the group: what is sent from the moment the client is connected reaches it.
         await self.channel_layer.group_add(group, self.channel_name)
         self.joined = group
+        await self.accept()
+
+    async def _refuse(self, code: int) -> None:
+        """Accept, then close: a refused handshake looks like a network failure and is retried."""
+        await self.accept()
+        await self.close(code)
 
     async def group(self) -> str | None:
         return live.ALL

@@ -1,0 +1,172 @@
+"""A studio in processes of its own, and the Redis it talks to: what tests start, use and break."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+PROGRAMS = ("web", "trainer", "jobs", "sweeper")
+
+
+def wait_for(
+    condition: Callable[[], Any], what: str, seconds: float = 60.0, every: float = 0.05
+) -> Any:
+    """The condition's value as soon as it is true; fails with what was waited for."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        found = condition()
+        if found:
+            return found
+        time.sleep(every)
+    raise AssertionError(f"Waited {seconds:.0f} s in vain for {what}.")
+
+
+class OwnRedis:
+    """The studio's own Redis, on a socket in a folder; it can be ended and begun again."""
+
+    def __init__(self, folder: Path) -> None:
+        from saestudio import redis_server
+
+        self._folder = folder
+        self._command = [str(redis_server.binary()), str(redis_server.write_config(folder))]
+        self.url = f"unix://{redis_server.socket_path(folder)}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        import redis
+
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        client = redis.Redis.from_url(self.url)
+
+        def answers() -> bool:
+            try:
+                return bool(client.ping())
+            except redis.RedisError:
+                return False
+
+        wait_for(answers, "Redis to answer")
+
+    def end(self, number: signal.Signals = signal.SIGTERM) -> None:
+        if self._process:
+            self._process.send_signal(number)
+            self._process.wait(30)
+            self._process = None
+
+
+@dataclass
+class Studio:
+    """A whole studio in processes of its own: web, trainer, jobs and sweeper over one folder."""
+
+    home: Path
+    port: int
+    url: str
+    environment: dict[str, str]
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def manage(self, *words: str) -> str:
+        """Run one `manage.py` command in the studio's surroundings; its output."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, f"manage.py {words[0]}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def python(self, code: str) -> str:
+        """Run code with Django set up, in the studio's surroundings; what it printed."""
+        return self.manage("shell", "--no-imports", "-c", code)
+
+    def start(self, name: str) -> None:
+        from saestudio.programs import COMMANDS
+
+        key = name
+        log = (self.home / f"{name}.log").open("ab")
+        name = name.partition(" ")[0]  # "trainer 2" is another trainer
+        words = [part.format(bind="127.0.0.1", port=self.port) for part in COMMANDS[name]]
+        self.processes[key] = subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+        )
+        log.close()
+
+    def login_link(self) -> str:
+        return self.manage("login_link").strip()
+
+    def session(self) -> Any:
+        """A logged-in HTTP session that carries the CSRF token."""
+        import requests
+
+        session = requests.Session()
+        session.get(self.login_link()).raise_for_status()
+        session.headers["X-CSRFToken"] = session.cookies["saestudio_csrf"]
+        return session
+
+    def log(self, name: str) -> str:
+        return (self.home / f"{name}.log").read_text(errors="replace")
+
+    def stop(self) -> None:
+        for process in self.processes.values():
+            process.send_signal(signal.SIGTERM)
+        for process in self.processes.values():
+            try:
+                process.wait(60)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running_studio(home: Path, redis_url: str, database_url: str = "") -> Iterator[Studio]:
+    """Web, trainer, jobs and sweeper, with a tiny model, a tokenized text and nothing else."""
+    import urllib.error
+    import urllib.request
+
+    port = free_port()
+    running = Studio(
+        home=home,
+        port=port,
+        url=f"http://127.0.0.1:{port}",
+        environment={
+            **os.environ,
+            "SAESTUDIO_HOME": str(home),
+            "SAESTUDIO_PORT": str(port),
+            "REDIS_URL": redis_url,
+            "DATABASE_URL": database_url,
+        },
+    )
+
+    def ready() -> bool:
+        try:
+            with urllib.request.urlopen(f"{running.url}/readyz", timeout=5):
+                return True
+        except (urllib.error.URLError, OSError):
+            return False
+
+    try:
+        running.manage("migrate", "--verbosity", "0")
+        running.manage("collectstatic", "--no-input", "--verbosity", "0")
+        running.python("from tests.tiny import seed; seed()")
+        for name in PROGRAMS:
+            running.start(name)
+        wait_for(ready, "the web server to be ready")
+        yield running
+    finally:
+        running.stop()
