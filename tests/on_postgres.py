@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 USER = "postgres"
+FOLDER = "SAESTUDIO_TEST_POSTGRES"
 
 
 def binaries() -> Path | None:
@@ -48,7 +49,7 @@ def cluster(folder: Path) -> Iterator[str]:
         "trust",
     ]
     subprocess.run(initdb, **quiet)  # type: ignore[call-overload]
-    control = [*prefix, str(place / "pg_ctl"), "-D", str(data), "-w"]
+    control = _control(data)
     options = f"-k {folder} -c listen_addresses='' -c fsync=off"
     subprocess.run(
         [*control, "-l", str(folder / "log"), "-o", options, "start"],
@@ -60,12 +61,33 @@ def cluster(folder: Path) -> Iterator[str]:
         subprocess.run([*control, "-m", "immediate", "stop"], **quiet)  # type: ignore[call-overload]
 
 
+def _control(data: Path) -> list[str]:
+    """pg_ctl over this cluster, as the user it runs under."""
+    place = binaries()
+    assert place is not None
+    prefix = ["runuser", "-u", USER, "--"] if os.geteuid() == 0 else []
+    return [*prefix, str(place / "pg_ctl"), "-D", str(data), "-w"]
+
+
+def restart_at_once() -> None:
+    """End the tests' cluster as a power cut would, and start it again."""
+    folder = Path(os.environ[FOLDER])
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    command = ["-m", "immediate", "-l", str(folder / "log"), "-o", options, "restart"]
+    subprocess.run(
+        [*_control(folder / "data"), *command],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        cwd=folder,
+    )
+
+
 def main() -> int:
     if binaries() is None:
         print("PostgreSQL is not installed: its tests were skipped.")  # noqa: T201
         return int(bool(os.environ.get("SAESTUDIO_REQUIRE_POSTGRES")))
     with tempfile.TemporaryDirectory(prefix="sae-pg-") as name, cluster(Path(name)) as url:
-        environment = {**os.environ, "SAESTUDIO_TEST_DATABASE_URL": url}
+        environment = {**os.environ, "SAESTUDIO_TEST_DATABASE_URL": url, FOLDER: name}
         command = [sys.executable, "-m", "pytest", *sys.argv[1:]]
         return subprocess.run(command, env=environment).returncode
 

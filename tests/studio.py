@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = ("web", "trainer", "jobs", "sweeper")
 
@@ -89,15 +91,15 @@ class Studio:
         """Run code with Django set up, in the studio's surroundings; what it printed."""
         return self.manage("shell", "--no-imports", "-c", code)
 
-    def start(self, name: str) -> None:
+    def start(self, name: str, more: dict[str, str] | None = None) -> None:
+        """Start a program; `trainer 2` is one more trainer. `more` goes into its environment."""
         from saestudio.programs import COMMANDS
 
-        key = name
+        command, environment = COMMANDS[name.partition(" ")[0]], self.environment | (more or {})
         log = (self.home / f"{name}.log").open("ab")
-        name = name.partition(" ")[0]  # "trainer 2" is another trainer
-        words = [part.format(bind="127.0.0.1", port=self.port) for part in COMMANDS[name]]
-        self.processes[key] = subprocess.Popen(
-            [sys.executable, *words], cwd=ROOT, env=self.environment, stdout=log, stderr=log
+        words = [part.format(bind="127.0.0.1", port=self.port) for part in command]
+        self.processes[name] = subprocess.Popen(
+            [sys.executable, *words], cwd=ROOT, env=environment, stdout=log, stderr=log
         )
         log.close()
 
@@ -125,6 +127,66 @@ class Studio:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+RECIPE = {"num_steps": 1000, "batch_size": 512, "learning_rate": 0.001, "buffer_tokens": 8192}
+
+
+class Api:
+    """The running studio's REST API."""
+
+    def __init__(self, studio: Studio) -> None:
+        self.session = studio.session()
+        self.root = f"{studio.url}/api/v1/trainings"
+        code = "from trainings.models import Tokenization; print(Tokenization.objects.get().pk)"
+        self.tokenization = studio.python(code).strip()
+
+    def start(self, name: str, **hyperparameters: Any) -> str:
+        payload = {
+            "name": name,
+            "tokenization_id": self.tokenization,
+            "layer": 1,
+            "architecture": "standard",
+            "hyperparameters": {**RECIPE, **hyperparameters},
+        }
+        answer = self.session.post(self.root, json=payload)
+        assert answer.status_code == 201, answer.text
+        return str(answer.json()["id"])
+
+    def get(self, pk: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.session.get(f"{self.root}/{pk}").json()
+        return found
+
+    def steps(self, pk: str) -> list[int]:
+        """The steps of every point that is kept."""
+        return [point["step"] for point in self.session.get(f"{self.root}/{pk}/metrics").json()]
+
+    def reachable(self) -> bool:
+        import requests
+
+        try:
+            return bool(self.session.get(self.root, params={"limit": 1}, timeout=5).ok)
+        except requests.ConnectionError:
+            return False
+
+    def post(self, pk: str, wish: str) -> int:
+        return int(self.session.post(f"{self.root}/{pk}/{wish}").status_code)
+
+    def ended(self, pk: str) -> dict[str, Any]:
+        def over() -> dict[str, Any] | None:
+            training = self.get(pk)
+            return training if training["status"] not in ("pending", "running") else None
+
+        found: dict[str, Any] = wait_for(over, f"{pk} to end", 180, every=0.5)
+        return found
+
+
+def child_of(pk: str) -> psutil.Process | None:
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or []
+        if "workers.engine" in words and any(pk in word for word in words):
+            return process
+    return None
 
 
 def free_port() -> int:

@@ -3,66 +3,17 @@
 from __future__ import annotations
 
 import signal
-from typing import Any
 
-import psutil
 import pytest
 
-from tests.conftest import Studio, wait_for
+from tests.studio import Api, Studio, child_of, wait_for
 
 pytestmark = pytest.mark.studio
-
-RECIPE = {"num_steps": 1000, "batch_size": 512, "learning_rate": 0.001, "buffer_tokens": 8192}
-
-
-class Api:
-    """The running studio's REST API."""
-
-    def __init__(self, studio: Studio) -> None:
-        self.session = studio.session()
-        self.root = f"{studio.url}/api/v1/trainings"
-        code = "from trainings.models import Tokenization; print(Tokenization.objects.get().pk)"
-        self.tokenization = studio.python(code).strip()
-
-    def start(self, name: str, **hyperparameters: Any) -> str:
-        payload = {
-            "name": name,
-            "tokenization_id": self.tokenization,
-            "layer": 1,
-            "architecture": "standard",
-            "hyperparameters": {**RECIPE, **hyperparameters},
-        }
-        answer = self.session.post(self.root, json=payload)
-        assert answer.status_code == 201, answer.text
-        return str(answer.json()["id"])
-
-    def get(self, pk: str) -> dict[str, Any]:
-        found: dict[str, Any] = self.session.get(f"{self.root}/{pk}").json()
-        return found
-
-    def post(self, pk: str, wish: str) -> int:
-        return int(self.session.post(f"{self.root}/{pk}/{wish}").status_code)
-
-    def ended(self, pk: str) -> dict[str, Any]:
-        def over() -> dict[str, Any] | None:
-            training = self.get(pk)
-            return training if training["status"] not in ("pending", "running") else None
-
-        found: dict[str, Any] = wait_for(over, f"{pk} to end", 180, every=0.5)
-        return found
 
 
 @pytest.fixture(scope="module")
 def api(studio: Studio) -> Api:
     return Api(studio)
-
-
-def child_of(pk: str) -> psutil.Process | None:
-    for process in psutil.process_iter(["cmdline"]):
-        words = process.info["cmdline"] or []
-        if "workers.engine" in words and any(pk in word for word in words):
-            return process
-    return None
 
 
 def test_two_queued_runs_go_one_after_the_other(api: Api) -> None:

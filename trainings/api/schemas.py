@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from ninja import Schema
@@ -32,8 +32,12 @@ class TrainingOut(Schema):
     started_at: datetime | None
     completed_at: datetime | None
     attempt: int
+    interruptions: int
+    phase: str
     event_seq: int
     latest: dict[str, Any]
+    run_facts: dict[str, Any]
+    run_warnings: list[dict[str, Any]]
 
 
 class TrainingIn(Schema):
@@ -46,6 +50,23 @@ class TrainingIn(Schema):
 
 class RetryIn(Schema):
     from_scratch: bool = False
+
+
+class BulkIn(Schema):
+    action: Literal["delete", "stop", "resume", "retry"]
+    ids: list[UUID] = Field(min_length=1, max_length=500)
+    from_scratch: bool = False
+
+
+class BulkItem(Schema):
+    id: UUID
+    done: bool
+    message: str
+
+
+class BulkOut(Schema):
+    items: list[BulkItem]
+    done: int
 
 
 class MetricOut(Schema):

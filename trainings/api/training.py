@@ -11,11 +11,13 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Status
 from pydantic import ValidationError
 
-from trainings import nudge
+from trainings import bulk, nudge
 from trainings.models import Checkpoint, Tokenization, Training, TrainingMetric
 from workers.engine.config import ConfigError, TrainingConfig, problems
 
 from .schemas import (
+    BulkIn,
+    BulkOut,
     CheckpointIn,
     CheckpointOut,
     Errors,
@@ -59,6 +61,13 @@ def start_training(request: HttpRequest, payload: TrainingIn) -> Status[Any]:
     training = Training.objects.start(name=payload.name, tokenization=tokenization, config=config)
     training.refresh_from_db()
     return Status(201, training)
+
+
+@router.post("/bulk", response={200: BulkOut})
+def do_to_many(request: HttpRequest, payload: BulkIn) -> dict[str, Any]:
+    """The same to many trainings, each on its own; the answer says of each what came of it."""
+    items = bulk.act(payload.action, payload.ids, from_scratch=payload.from_scratch)
+    return {"items": items, "done": sum(item.done for item in items)}
 
 
 @router.get("/{uuid:pk}", response={200: TrainingOut, 404: Errors})

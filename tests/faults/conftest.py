@@ -1,0 +1,137 @@
+"""A studio that may be broken: its own Redis, its own database, programs that are started again."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.environment import HOME
+from tests.faults import report
+from tests.studio import PROGRAMS, Api, OwnRedis, Studio, running_studio
+
+_DATABASE = "faults"
+
+
+@dataclass
+class Fault:
+    """One case: what it measured becomes its row in docs/reliability.md once the test passes."""
+
+    measured: dict[str, object] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, name: str) -> Iterator[None]:
+        """Seconds until the block has ended, under this name."""
+        begun = time.monotonic()
+        yield
+        self.measured[name] = time.monotonic() - begun
+
+
+@pytest.fixture
+def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
+    """The case's name and promise are the test's docstring: `case: promise`."""
+    case, _, promise = " ".join((request.function.__doc__ or "").split()).partition(": ")
+    assert promise, "a case says in its docstring what it breaks: and what it promises"
+    found = Fault()
+    yield found
+    if request.node.stash.get(PASSED, False):
+        report.keep(case, promise.removesuffix("."), found.measured)
+
+
+PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Iterator[Any]:  # pragma: no cover
+    found = yield
+    if call.when == "call":
+        item.stash[PASSED] = found.passed
+    return found
+
+
+@dataclass
+class Ground:
+    """What a case may break."""
+
+    studio: Studio
+    redis: OwnRedis
+    api: Api
+
+    def again(self, name: str) -> None:
+        """Start a program that was ended, as the studio's supervisor does."""
+        self.studio.processes[name].wait(60)
+        self.studio.start(name)
+
+
+@pytest.fixture(scope="package")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+    redis = OwnRedis(HOME / "faults")
+    redis.start()
+    try:
+        home = tmp_path_factory.mktemp("faults")
+        with running_studio(home, redis.url, _database()) as studio:
+            yield Ground(studio, redis, Api(studio))
+    finally:
+        redis.end()
+
+
+@pytest.fixture
+def ground(whole: Ground) -> Iterator[Ground]:
+    """With every program running, before and after."""
+    yield whole
+    for name in list(whole.studio.processes):
+        process = whole.studio.processes[name]
+        if name not in PROGRAMS:
+            process.terminate()
+            process.wait(60)
+            del whole.studio.processes[name]
+        elif process.poll() is not None:
+            whole.studio.start(name)
+
+
+def _database() -> str:
+    """A database of the studio's own beside the tests', where those use PostgreSQL."""
+    url = os.environ.get("SAESTUDIO_TEST_DATABASE_URL", "")
+    if not url:
+        return ""
+    import psycopg
+
+    with psycopg.connect(url.replace("postgres://", "postgresql://"), autocommit=True) as admin:
+        admin.execute(f"DROP DATABASE IF EXISTS {_DATABASE}")
+        admin.execute(f"CREATE DATABASE {_DATABASE}")
+    return url.replace("/postgres?", f"/{_DATABASE}?")
+
+
+@pytest.fixture
+def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[[str], None]:
+    """Puts a script in the engine's place, for supervisors in this process."""
+    from trainings import live
+    from workers import supervisor
+
+    monkeypatch.setattr(live, "publish", lambda *_: None)
+
+    def install(body: str) -> None:
+        script = tmp_path / "child.py"
+        script.write_text(body, encoding="utf-8")
+        monkeypatch.setattr(supervisor, "ENGINE", (str(script),))
+
+    return install
+
+
+@pytest.fixture
+def clock_ahead(tmp_path: Path) -> dict[str, str]:
+    """An environment in which Python's clock is an hour ahead of the database's."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import time\n_now, _now_ns = time.time, time.time_ns\n"
+        "time.time = lambda: _now() + 3600\ntime.time_ns = lambda: _now_ns() + 3600 * 10**9\n",
+        encoding="utf-8",
+    )
+    return {"PYTHONPATH": str(tmp_path)}
