@@ -169,6 +169,13 @@ class Api:
         except requests.ConnectionError:
             return False
 
+    def status(self, pk: str) -> str:
+        answer = self.session.get(f"{self.root}/{pk}")
+        return "gone" if answer.status_code == 404 else str(answer.json()["status"])
+
+    def delete(self, pk: str) -> int:
+        return int(self.session.delete(f"{self.root}/{pk}").status_code)
+
     def post(self, pk: str, wish: str) -> int:
         return int(self.session.post(f"{self.root}/{pk}/{wish}").status_code)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ import pytest
 
 from tests.environment import HOME
 from tests.faults import report
-from tests.studio import PROGRAMS, Api, OwnRedis, Studio, running_studio
+from tests.studio import PROGRAMS, Api, OwnRedis, Studio, running_studio, wait_for
 
 _DATABASE = "faults"
 
@@ -135,3 +136,51 @@ def clock_ahead(tmp_path: Path) -> dict[str, str]:
         encoding="utf-8",
     )
     return {"PYTHONPATH": str(tmp_path)}
+
+
+@pytest.fixture
+def locked() -> Callable[[float], Any]:
+    """Holds the database's write lock (PostgreSQL: the table of trainings) from another thread."""
+
+    @contextmanager
+    def hold(seconds: float) -> Iterator[None]:
+        from django.db import connection, connections, transaction
+
+        from trainings.models import Training
+
+        held, waits = threading.Event(), threading.Event()
+
+        def lock() -> None:
+            try:
+                with transaction.atomic():  # SQLite's begin IMMEDIATE here: see the settings
+                    if connection.vendor == "postgresql":
+                        connection.cursor().execute("LOCK TABLE trainings IN EXCLUSIVE MODE")
+                    held.set()
+                    waits.wait(seconds)
+            finally:
+                connections.close_all()
+
+        def later() -> None:
+            running = Training.objects.filter(status="running")
+            wait_for(running.exists, "the run to be claimed")
+            lock()
+
+        thread = threading.Thread(target=later)
+        thread.start()
+        yield
+        thread.join()
+        assert held.is_set()
+
+    return hold
+
+
+@pytest.fixture
+def nudged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of runs that the sweeper sent to the workers; every queue looks empty to it."""
+    from trainings import nudge
+    from workers import sweeper
+
+    sent: list[str] = []
+    monkeypatch.setattr(nudge, "run", lambda training: sent.append(str(training.pk)))
+    monkeypatch.setattr(sweeper, "_queue_is_empty", lambda _queue: True)
+    return sent

@@ -170,9 +170,10 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def request_delete(self, pk: Any) -> bool:
         """Hide the run and, if it is running, stop it; its files go once nothing writes them."""
-        marked = self.visible().filter(pk=pk).update(delete_requested_at=Now())
-        if marked and not self.request_stop(pk):
-            self._announce(pk)
+        with transaction.atomic():  # what is marked and not stopped is not yet to be discarded
+            marked = self.visible().filter(pk=pk).update(delete_requested_at=Now())
+            if marked and not self.request_stop(pk):
+                self._announce(pk)
         return bool(marked)
 
     def to_discard(self) -> Self:
@@ -196,6 +197,8 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def _announce(self, pk: Any) -> None:
         """Tell open pages, after the commit, that the run's state is another one."""
-        self.filter(pk=pk).update(event_seq=F("event_seq") + 1)
-        seq = self.values_list("event_seq", flat=True).get(pk=pk)
-        transaction.on_commit(partial(live.publish, "status", pk, seq, {}))
+        row = self.filter(pk=pk)
+        row.update(event_seq=F("event_seq") + 1)
+        seq = row.values_list("event_seq", flat=True).first()
+        if seq is not None:  # else it was deleted, with its files, since the line before
+            transaction.on_commit(partial(live.publish, "status", pk, seq, {}))

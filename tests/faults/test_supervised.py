@@ -1,0 +1,169 @@
+"""Training processes that misbehave, under a supervisor in this process."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.conftest import Fault
+from tests.rows import a_training
+from trainings import logs
+from trainings.models import Training, TrainingMetric
+from workers import log, supervisor
+
+pytestmark = [pytest.mark.fault, pytest.mark.django_db(transaction=True)]
+
+SAY = """
+import faulthandler, json, os, signal, sys, time
+faulthandler.register(signal.SIGUSR2)
+def say(**event):
+    print(json.dumps(event), flush=True)
+def completed(step):
+    say(event="completed", step=step, sae_path=None, final_loss=0.5, evaluation=None,
+        export={"format": "none"})
+def point(step):
+    say(event="progress", step=step, loss=1.0, l0=2.0, l1=1.0, reconstruction_loss=0.5, fvu=0.1)
+say(event="phase", step=0, phase="loading_model")
+say(event="started", step=0, resumed_from=None)
+say(event="phase", step=0, phase="training")
+"""
+Install = Callable[[str], None]
+
+
+def run(training: Training) -> Training:
+    assert supervisor.run(str(training.pk), "worker")
+    training.refresh_from_db()
+    return training
+
+
+def hurried(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    """Stand-still is shown after a second and ended after three."""
+    monkeypatch.setattr(supervisor, "STILL", 1.0)
+    settings.HUNG_SECONDS = 3
+
+
+def test_training_hangs(
+    child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Training process hangs while its lease is renewed: it is shown as standing still, ended after
+    the limit with the place in its log, and queued again; after three times it fails."""
+    hurried(monkeypatch, settings)
+    child(SAY + "point(1)\ndef somewhere():\n    time.sleep(600)\nsomewhere()")
+    seen: set[str] = set()
+    whole = supervisor.Attempt._stands_still
+
+    def watched(self: Any, process: Any) -> bool:
+        seen.add(Training.objects.values_list("phase", flat=True).get(pk=self.training_id))
+        return whole(self, process)
+
+    monkeypatch.setattr(supervisor.Attempt, "_stands_still", watched)
+    with fault.timed("ended after, at a limit of 3 s"):
+        training = run(a_training())
+    assert "standing_still" in seen
+    assert (training.status, training.interruptions) == ("pending", 1)
+    assert "somewhere" in logs.tail(training.log_path)
+    for _ in range(3):
+        training = run(training)
+    fault.measured["attempts before it fails"] = training.attempt
+    assert training.status == "failed"
+    assert "stood still" in (training.error_message or "")
+
+
+def test_a_slow_run_is_no_hung_one(
+    child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Training whose steps take longer than the limit: signs of life between its points keep it."""
+    hurried(monkeypatch, settings)
+    child(
+        SAY
+        + "for _ in range(12):\n    time.sleep(0.5)\n    say(event='beat')\npoint(1)\ncompleted(1)"
+    )
+    training = run(a_training())
+    fault.measured["seconds between its points, at a limit of 3 s"] = "6"
+    assert (training.status, training.attempt) == ("completed", 1)
+
+
+def test_a_log_without_end(child: Install, fault: Fault) -> None:
+    """Training process that writes 1 GB of log: the run goes on and the disk keeps 16 MB of it."""
+    child(SAY + "line = b'x' * 99 + b'\\n'\nfor _ in range(1000):\n    os.write(2, line * 10_000)\n"
+          "os.write(2, b'the last line\\n')\npoint(1)\ncompleted(1)")  # fmt: skip
+    with fault.timed("the whole run"):
+        training = run(a_training())
+    assert training.status == "completed"
+    kept = sum(file.stat().st_size for file in training.log_path.parent.glob("log*"))
+    fault.measured["kept on the disk"] = f"{kept / 2**20:.1f} MiB"
+    assert kept <= 2 * log.MOST_BYTES + 2**17
+    assert logs.tail(training.log_path).endswith("the last line\n")
+
+
+def test_secrets_in_a_log(
+    child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    """Secrets printed by a training: none is in what the page shows, and the process has none."""
+    token = "hf_" + "a1B2" * 8
+    monkeypatch.setenv("SOME_API_KEY", "sesame-open-wide")
+    monkeypatch.setenv("HF_TOKEN", token)
+    child(
+        SAY + f"print('{token} postgres://ada:lovelace@host/x', os.environ.get('SOME_API_KEY'), "
+        "os.environ.get('HF_TOKEN'), file=sys.stderr)\ncompleted(1)"
+    )
+    training = run(a_training())
+    shown = logs.tail(training.log_path)
+    for secret in (token, "lovelace", "sesame-open-wide"):
+        assert secret not in shown
+    assert shown.strip().endswith("None")
+    fault.measured["secrets shown"] = 0
+
+
+def test_database_is_locked(child: Install, fault: Fault, locked: Callable[[float], Any]) -> None:
+    """Database locked while a run reports: its points wait, none is lost, and the run goes on."""
+    child(SAY + "for step in range(1, 81):\n    point(step)\n    time.sleep(0.1)\ncompleted(80)")
+    training = a_training()
+    with locked(5):
+        run(training)
+    training.refresh_from_db()
+    kept = TrainingMetric.objects.filter(training=training).count()
+    fault.measured |= {"locked for": 5.0, "points lost": 80 - kept}
+    assert (training.status, training.attempt, kept) == ("completed", 1, 80)
+
+
+def test_nobody_holds_the_pulse(fault: Fault, tmp_path: Path) -> None:
+    """Supervisor that stops giving its pulse, frozen or cut off: the training process ends itself
+    before its lease can be taken."""
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, time\nfrom workers.engine.voice import end_without_pulse\n"
+        "end_without_pulse(sys.stdin.fileno(), 1.0)\nprint('begun', flush=True)\ntime.sleep(600)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdout.readline()
+        for _ in range(8):  # longer than it waits for one
+            os.write(process.stdin.fileno(), b".")
+            time.sleep(0.25)
+            assert process.poll() is None
+        with fault.timed("ended after, at a limit of 1 s"):
+            assert process.wait(30) == -9
+
+
+def test_commit_without_a_message(fault: Fault, nudged: list[str]) -> None:
+    """Crash between the commit of a new run and its message to the workers: the sweeper sends one
+    within 30 s."""
+    from workers import sweeper
+
+    training = a_training()
+    assert not nudged
+    sweeper.sweep()
+    assert nudged == [str(training.pk)]
+    fault.measured["sweeps needed"] = 1
+    fault.measured["between two sweeps"] = sweeper.EVERY
