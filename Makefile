@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: studio test test-long test-gpu interop check format clean-data help
+.PHONY: studio test test-long faults faults-long test-gpu interop check format clean-data help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -18,7 +18,17 @@ test: $(VENV)/.test  ## every test that takes seconds
 	  tests/trainings tests/api tests/workers
 
 test-long: $(VENV)/.test  ## the tests that take minutes, the demo training among them
-	@$(BIN)/python -m pytest -m "long"
+	@$(BIN)/python -m pytest -m "long and not fault"
+
+faults: $(VENV)/.test  ## break it on purpose; what is seen goes to docs/reliability.md
+	@SAESTUDIO_WRITE_RELIABILITY=1 $(BIN)/python -m pytest -m "fault and not long" tests/faults
+	@SAESTUDIO_WRITE_RELIABILITY=1 $(BIN)/python -m tests.on_postgres -m "fault and not long" \
+	  tests/faults
+
+faults-long: $(VENV)/.test  ## the faults that take minutes
+	@SAESTUDIO_WRITE_RELIABILITY=1 $(BIN)/python -m pytest -m "fault and long" tests/faults
+	@SAESTUDIO_WRITE_RELIABILITY=1 $(BIN)/python -m tests.on_postgres -m "fault and long" \
+	  tests/faults
 
 test-gpu: $(VENV)/.test  ## the kernels on a CUDA device
 	@TRITON_INTERPRET=0 $(BIN)/python -m pytest -m "gpu"
