@@ -17,8 +17,6 @@ from tests.environment import HOME
 from tests.faults import report
 from tests.studio import PROGRAMS, Api, OwnRedis, Studio, running_studio, wait_for
 
-_DATABASE = "faults"
-
 
 @dataclass
 class Fault:
@@ -72,6 +70,13 @@ class Ground:
         self.studio.start(name)
 
 
+@pytest.fixture
+def spare(whole: Ground, tmp_path: Path) -> Iterator[Studio]:
+    """Another studio beside it, thrown away with its database after one case."""
+    with running_studio(tmp_path, f"{whole.redis.url}?db=2", _database("spare")) as studio:
+        yield studio
+
+
 @pytest.fixture(scope="package")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     redis = OwnRedis(HOME / "faults")
@@ -98,7 +103,7 @@ def ground(whole: Ground) -> Iterator[Ground]:
             whole.studio.start(name)
 
 
-def _database() -> str:
+def _database(name: str = "faults") -> str:
     """A database of the studio's own beside the tests', where those use PostgreSQL."""
     url = os.environ.get("SAESTUDIO_TEST_DATABASE_URL", "")
     if not url:
@@ -106,9 +111,9 @@ def _database() -> str:
     import psycopg
 
     with psycopg.connect(url.replace("postgres://", "postgresql://"), autocommit=True) as admin:
-        admin.execute(f"DROP DATABASE IF EXISTS {_DATABASE}")
-        admin.execute(f"CREATE DATABASE {_DATABASE}")
-    return url.replace("/postgres?", f"/{_DATABASE}?")
+        admin.execute(f"DROP DATABASE IF EXISTS {name}")
+        admin.execute(f"CREATE DATABASE {name}")
+    return url.replace("/postgres?", f"/{name}?")
 
 
 @pytest.fixture

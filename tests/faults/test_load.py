@@ -1,0 +1,223 @@
+"""Many watchers, many points, many runs; and what being watched costs a run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import websockets
+
+from tests.conftest import run_async
+from tests.faults.conftest import Fault, Ground
+from tests.faults.test_processes import stop
+from tests.studio import ROOT, Studio, wait_for
+
+pytestmark = [pytest.mark.fault, pytest.mark.studio, pytest.mark.long]
+
+SOCKETS, PER_SECOND, SECONDS = 500, 2, 60
+RUNS, POINTS = 200, 50_000
+
+
+@dataclass
+class Watched:
+    """What one socket saw."""
+
+    delays: list[float] = field(default_factory=list)
+    last: int = 0
+
+
+def test_many_sockets(ground: Ground, fault: Fault) -> None:
+    """500 sockets, 2 events a second on each for a minute: 99 of 100 arrive within a second, the
+    last one reaches all, and the web server's memory stays bounded."""
+    web = psutil.Process(ground.studio.processes["web"].pid)
+    cookies = "; ".join(f"{c.name}={c.value}" for c in ground.api.session.cookies)
+    url = ground.studio.url.replace("http", "ws") + "/ws/trainings"
+    headers = {"Cookie": cookies, "Origin": ground.studio.url}
+    rss: list[int] = []
+
+    async def watch(seen: Watched, open_: asyncio.Semaphore, ready: asyncio.Event) -> None:
+        async with open_:
+            socket = await websockets.connect(url, additional_headers=headers, open_timeout=60)
+        async with socket:
+            ready.set()
+            async for text in socket:
+                event = json.loads(text)
+                if event["event"] != "load":
+                    continue
+                seen.delays.append(time.time() - event["data"]["sent"])
+                seen.last = event["seq"]
+                if event["data"]["final"]:
+                    return
+
+    async def scene() -> list[Watched]:
+        sockets, gate = [Watched() for _ in range(SOCKETS)], asyncio.Semaphore(50)
+        ready = [asyncio.Event() for _ in sockets]
+        pairs = zip(sockets, ready, strict=True)
+        tasks = [asyncio.create_task(watch(one, gate, its)) for one, its in pairs]
+        for its in ready:
+            await its.wait()
+        rss.append(web.memory_info().rss)
+        command = [sys.executable, "-c", PUBLISH, f"{SECONDS * PER_SECOND}", f"{1 / PER_SECOND}"]
+        publisher = await asyncio.create_subprocess_exec(
+            *command, cwd=ROOT, env=ground.studio.environment
+        )
+        await asyncio.wait_for(asyncio.gather(*tasks), SECONDS + 60)
+        assert await publisher.wait() == 0
+        rss.append(web.memory_info().rss)
+        return sockets
+
+    sockets = run_async(scene())
+    delays = sorted(delay for one in sockets for delay in one.delays)
+    p99 = delays[int(0.99 * len(delays))]
+    fault.measured |= {
+        "p50": f"{1000 * statistics.median(delays):.0f} ms",
+        "p99": f"{1000 * p99:.0f} ms",
+        "events lost": SOCKETS * SECONDS * PER_SECOND - len(delays),
+        "memory grew by": f"{(rss[1] - rss[0]) / 1e6:.0f} MB",
+    }
+    assert {one.last for one in sockets} == {SECONDS * PER_SECOND}
+    assert p99 < 1
+    assert rss[1] - rss[0] < 200e6
+
+
+PUBLISH = """
+import os, sys, time, uuid
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saestudio.settings")
+import django
+django.setup()
+from trainings import live
+count, every, run = int(sys.argv[1]), float(sys.argv[2]), uuid.uuid4()
+begun = time.monotonic()
+for number in range(1, count + 1):
+    data = {"sent": time.time(), "final": number == count, "points": [[number, 0.5]] * 8}
+    live.publish("load", run, number, data)
+    time.sleep(max(0, begun + number * every - time.monotonic()))
+live.publisher().drain()
+"""
+
+FILL = """
+from django.db import connection
+from trainings.models import *
+from workers.engine.config import TrainingConfig
+t = Tokenization.objects.get()
+h = {"num_steps": 1_000_000, "batch_size": 512}
+c = TrainingConfig.model_validate({"architecture": "standard", "layer": 1, "hyperparameters": h})
+ids = [Training.objects.start(name=f"many points {n}", tokenization=t, config=c,
+       nudge_workers=False).pk for n in range(RUNS)]
+latest = {"loss": 1.0, "l0": 20.0, "fvu": 0.1, "dead_neurons": 5, "tokens_per_second": 1e4}
+Training.objects.filter(pk__in=ids).update(
+    status="stopped", latest=latest, current_step=500_000, completed_at="2026-01-01T00:00Z")
+random = "abs(random()) / 9223372036854775808.0" if connection.vendor == "sqlite" else "random()"
+steps = (
+    "(WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM s WHERE n < POINTS) "
+    "SELECT n FROM s) s" if connection.vendor == "sqlite" else "generate_series(1, POINTS) s(n)")
+key = "lower(hex(randomblob(16)))" if connection.vendor == "sqlite" else "gen_random_uuid()"
+which = "replace(%s, '-', '')" if connection.vendor == "sqlite" else "%s::uuid"
+with connection.cursor() as cursor:
+    for pk in ids:
+        cursor.execute(
+            "INSERT INTO training_metrics (id, training_id, step, loss, l0, l1, "
+            "reconstruction_loss, fvu, dead_neurons, tokens_seen, tokens_per_second, "
+            f"learning_rate, coefficient, created_at) SELECT {key}, {which}, n * 10, {random}, "
+            f"{random}, {random}, {random}, {random}, 5, n * 5120, 1e4, 1e-3, 1e-3, "
+            f"CURRENT_TIMESTAMP FROM {steps}", [str(pk)])
+print(ids[0])
+"""
+
+
+def test_many_points(spare: Studio, fault: Fault) -> None:
+    """200 trainings with 10 million points: the list page answers within 300 ms and a card within
+    500 ms."""
+    code = FILL.replace("RUNS", f"{RUNS}").replace("POINTS", f"{POINTS}")
+    pk = spare.python(code).split()[-1]
+    root, session = spare.url, spare.session()
+    pages = {
+        "list": (f"{root}/", 0.3),
+        "card": (f"{root}/trainings/{pk}", 0.5),
+        "its curves": (f"{root}/trainings/{pk}/points?max_points=500", 0.5),
+        "API list": (f"{root}/api/v1/trainings", 0.3),
+    }
+    over = {}
+    for name, (url, most) in pages.items():
+        seconds = []
+        for _ in range(7):
+            begun = time.perf_counter()
+            assert session.get(url).ok
+            seconds.append(time.perf_counter() - begun)
+        median = statistics.median(seconds)
+        fault.measured[name] = f"{1000 * median:.0f} ms"
+        if median > most:
+            over[name] = median
+    assert not over
+
+
+def test_being_watched_costs_little(ground: Ground, fault: Fault, tmp_path: Path) -> None:
+    """A run in the studio beside the same run of the bare engine: rows, events and logs cost less
+    than 3 % of its throughput."""
+    ratios = []
+    for number in range(3):
+        pk = ground.api.start(
+            f"watched {number}", num_steps=4000, checkpoint_interval=4000, log_interval=10
+        )
+        assert ground.api.ended(pk)["status"] == "completed"
+        folder = ground.studio.home / "trainings" / pk / "attempt-1"
+        points = ground.api.session.get(f"{ground.api.root}/{pk}/metrics").json()
+        watched = _tokens_per_second(points)
+        bare = tmp_path / f"{number}"
+        bare.mkdir()
+        (bare / "run.json").write_bytes((folder / "run.json").read_bytes())
+        done = subprocess.run(
+            [sys.executable, "-m", "workers.engine", str(bare)],
+            cwd=ROOT,
+            env=ground.studio.environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        events = [json.loads(line) for line in done.stdout.splitlines()]
+        ratios.append(watched / _tokens_per_second(events))
+    fault.measured["share of the bare engine's throughput"] = f"{statistics.median(ratios):.1%}"
+    assert statistics.median(ratios) > 0.97
+
+
+def _tokens_per_second(points: list[dict[str, Any]]) -> float:
+    """The median over the windows after the first tenth."""
+    found = [p["tokens_per_second"] for p in points if p.get("tokens_per_second")]
+    return statistics.median(found[len(found) // 10 :])
+
+
+def test_a_reader_that_never_reads(ground: Ground, fault: Fault) -> None:
+    """A client that stops reading its socket: it is dropped, and the others see everything."""
+    import socket
+
+    host, port = "127.0.0.1", ground.studio.port
+    cookies = "; ".join(f"{c.name}={c.value}" for c in ground.api.session.cookies)
+    deaf = socket.create_connection((host, port))
+    deaf.sendall(
+        (
+            f"GET /ws/trainings HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\n"
+            f"Connection: Upgrade\r\nSec-WebSocket-Key: {'A' * 22}==\r\n"
+            f"Sec-WebSocket-Version: 13\r\nOrigin: {ground.studio.url}\r\nCookie: {cookies}\r\n\r\n"
+        ).encode()
+    )
+    assert b"101" in deaf.recv(64)
+    web = psutil.Process(ground.studio.processes["web"].pid)
+
+    def connected() -> bool:
+        mine = deaf.getsockname()[1]
+        return any(c.raddr and c.raddr.port == mine for c in web.net_connections("tcp"))
+
+    wait_for(connected, "the connection to be seen")
+    pk = ground.api.start("beside a deaf one", num_steps=100_000, log_interval=10)
+    with fault.timed("dropped after"):
+        wait_for(lambda: not connected(), "the deaf client to be dropped", 180)
+    stop(ground.api, pk)
