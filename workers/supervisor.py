@@ -66,7 +66,12 @@ def run(training_pk: str, worker: str, on_event: Callable[[Event], None] | None 
         pk=training_pk
     )
     logger.info("Attempt %s of %s (%s) starts", attempt, training.name, training.pk)
-    Attempt(training, attempt, on_event or (lambda event: None)).run()
+    try:
+        Attempt(training, attempt, on_event or (lambda event: None)).run()
+    except OSError as error:
+        # Its folder cannot be written, or no process can be started: no worker could.
+        logger.exception("Attempt %s of %s cannot be made", attempt, training.pk)
+        Training.objects.fail(training.pk, attempt, f"The training cannot be started: {error}.")
     return True
 
 

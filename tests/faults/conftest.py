@@ -39,8 +39,11 @@ def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
     assert promise, "a case says in its docstring what it breaks: and what it promises"
     found = Fault()
     yield found
+    which = getattr(request.node, "callspec", None)
     if request.node.stash.get(PASSED, False):
-        report.keep(case, promise.removesuffix("."), found.measured)
+        report.keep(
+            f"{case} ({which.id})" if which else case, promise.removesuffix("."), found.measured
+        )
 
 
 PASSED = pytest.StashKey[bool]()

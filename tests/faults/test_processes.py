@@ -47,7 +47,7 @@ def gone(process: psutil.Process) -> bool:
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
 def test_training_process_dies(ground: Ground, fault: Fault, number: signal.Signals) -> None:
-    """Training process killed (SIGKILL, SIGSEGV): the run fails at once with a readable cause, the
+    """Training process dies: the run fails at once with a readable cause, the
     worker lives, and a resume repeats at most one checkpoint interval."""
     pk, child = training(ground.api, number.name)
     with fault.timed("failed after"):
@@ -150,6 +150,7 @@ def test_the_same_message_twenty_times(ground: Ground, fault: Fault) -> None:
     assert found["attempt"] == 1
 
 
+@pytest.mark.long
 def test_web_server_is_killed(ground: Ground, fault: Fault) -> None:
     """SIGKILL of the web server: runs go on, and the page is back with all that was missed."""
     pk, child = training(ground.api, "no web")
@@ -172,6 +173,7 @@ def _later(api: Api, pk: str, step: int) -> dict[str, int] | None:
     return found if found["current_step"] > step else None
 
 
+@pytest.mark.long
 def test_another_clock(ground: Ground, fault: Fault, clock_ahead: dict[str, str]) -> None:
     """A worker whose clock is an hour ahead: leases go by the database's clock, so nothing is taken
     from it and it takes nothing from others."""

@@ -167,3 +167,19 @@ def test_commit_without_a_message(fault: Fault, nudged: list[str]) -> None:
     assert nudged == [str(training.pk)]
     fault.measured["sweeps needed"] = 1
     fault.measured["between two sweeps"] = sweeper.EVERY
+
+
+@pytest.mark.long
+def test_database_is_locked_for_a_minute(
+    child: Install, fault: Fault, locked: Callable[[float], Any]
+) -> None:
+    """Database locked for 60 s while a run reports: the lease runs out and is not lost, since nobody
+    else can write either; no point is lost, and the run goes on."""
+    child(SAY + "for step in range(1, 701):\n    point(step)\n    time.sleep(0.1)\ncompleted(700)")
+    training = a_training()
+    with locked(60):
+        run(training)
+    training.refresh_from_db()
+    kept = TrainingMetric.objects.filter(training=training).count()
+    fault.measured |= {"locked for": 60.0, "points lost": 700 - kept}
+    assert (training.status, training.attempt, kept) == ("completed", 1, 700)

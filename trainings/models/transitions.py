@@ -143,11 +143,14 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def interrupt(self, pk: Any, attempt: int, reason: str) -> bool:
         """A run that was ended because it stood still goes on as one whose worker vanished."""
+        if self._won(pk, self.held(pk, attempt)._go_on_later()):
+            return True
+        return self.fail(pk, attempt, reason)
+
+    def fail(self, pk: Any, attempt: int, reason: str) -> bool:
+        """End an attempt that cannot begin, or was interrupted too often."""
         failed = {"error_message": reason, "completed_at": Now(), "phase": ""}
-        return self._won(
-            pk,
-            self.held(pk, attempt)._go_on_later() or self.end(pk, attempt, Status.FAILED, **failed),
-        )
+        return self._won(pk, self.end(pk, attempt, Status.FAILED, **failed))
 
     def hand_back(self, pk: Any, attempt: int) -> bool:
         """A worker that ends in good order leaves its run to the next one."""

@@ -9,6 +9,7 @@ A folder whose name ends in `.tmp` was never finished; one that ends in `.harmed
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from . import crash
+from . import crash, machine
 
 # 2: a position counts chunks of groups of contexts, where it counted chunks of contexts.
 FORMAT = 2
@@ -62,6 +63,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
+        _require_room(temporary, tensors)
         crash.point("checkpoint.begun")
         write_tensors(temporary / _TENSORS, tensors)
         crash.point("checkpoint.tensors")
@@ -79,6 +81,13 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     digest = _sha256(final / _MANIFEST)
     size = sum(file.stat().st_size for file in final.iterdir())
     return Saved(final, size, digest, time.perf_counter() - begun)
+
+
+def _require_room(folder: Path, tensors: dict[str, Tensor]) -> None:
+    """Do not fill a disk with what will not fit: others may be writing to it, too."""
+    wanted = sum(tensor.nbytes for tensor in tensors.values())
+    if machine.free_bytes(folder) < wanted:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -1,8 +1,9 @@
-"""The memory of this machine: what is there for new work, and what this process has taken."""
+"""Memory and disk of this machine: what is there for new work, what this process has taken."""
 
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,3 +100,9 @@ def _kib(file: Path, name: str) -> int:
     """The value of a line such as `VmHWM:   1024 kB`, in bytes."""
     lines = file.read_text(encoding="ascii", errors="replace").splitlines()
     return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def free_bytes(folder: Path) -> int:
+    """What an unprivileged process may still write where this folder is, or is to be made."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    return shutil.disk_usage(there).free

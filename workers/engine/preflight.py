@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -187,6 +188,22 @@ def preflight(run: Footprint) -> Preflight:
     warning = _sentence("is tight", run, cut, places) if tight else ""
     peak = machine.held_bytes() + need.host(run.device)
     return Preflight(cut.micro_batches, cut.reads_ahead, peak, warning)
+
+
+def room_on_disk(run: Footprint, folder: Path) -> None:
+    """Whether a checkpoint and the SAE fit into the folder, before anything is trained for them.
+
+    Raises `TrainingError` with the figures where they do not.
+    """
+    # A checkpoint is weights and two moments; the SAE is the weights once more.
+    state = run.need(Cut()).copy
+    wanted, free = state + run.parameters * _FLOAT32, machine.free_bytes(folder)
+    if free < wanted:
+        raise TrainingError(
+            f"The disk of {folder} has {memory.gigabytes(free)} free; a checkpoint and the SAE of "
+            f"this training take {memory.gigabytes(wanted)}. Free some space, or choose a smaller "
+            "latent_dim."
+        )
 
 
 def _places(device: torch.device) -> Iterator[_Place]:

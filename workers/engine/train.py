@@ -26,7 +26,7 @@ from .failure import TrainingError
 from .language_model import dtype_name, held_dtype, settled_device, settled_dtype
 from .model import inspect, model_size
 from .order import Order, Split
-from .preflight import Footprint, preflight
+from .preflight import Footprint, preflight, room_on_disk
 from .reading import Reading
 from .saver import Saver
 from .schedule import learning_rate
@@ -100,12 +100,15 @@ def _train(
     # Whether it can fit, before anything large is loaded.
     dtype = settled_dtype(h.dtype, device)
     size = model_size(spec.model_path, asked.facts.d_model, plan.deepest_layer)
-    fits = preflight(Footprint(plan, size, split.n_usable, device, dtype, held_dtype(h.dtype)))
+    footprint = Footprint(plan, size, split.n_usable, device, dtype, held_dtype(h.dtype))
+    fits = preflight(footprint)
     if fits.warning:
         yield events.Warned(step=0, code="memory", message=fits.warning)
 
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
     loaded = yield from _newest(spec, tokens)
+    if not loaded:  # else what it goes on from is safe, and the next checkpoint looks for itself
+        room_on_disk(footprint, run_dir)
     dtype = _DTYPES[loaded[1]["dtype"]] if loaded else dtype
     held = _DTYPES[loaded[1]["held"]] if loaded else held_dtype(h.dtype)
     reading = Reading(spec, plan, tokens, split.groups, device, dtype, held)
