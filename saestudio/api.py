@@ -32,7 +32,14 @@ def _config_error(request: HttpRequest, error: ConfigError) -> HttpResponse:
 
 @api.exception_handler(ValidationError)
 def _validation_error(request: HttpRequest, error: ValidationError) -> HttpResponse:
-    return refuse(request, 422, [Problem(str(e["loc"][-1]), str(e["msg"])) for e in error.errors])
+    return refuse(request, 422, [Problem(_field(e["loc"]), str(e["msg"])) for e in error.errors])
+
+
+def _field(location: tuple[str | int, ...]) -> str:
+    """The field's name, and its place where it is one of a list: `ids.0`."""
+    whole = [str(part) for part in location]
+    last_name = max((n for n, part in enumerate(location) if isinstance(part, str)), default=0)
+    return ".".join(whole[last_name:])
 
 
 @api.exception_handler(Http404)

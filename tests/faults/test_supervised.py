@@ -173,8 +173,8 @@ def test_commit_without_a_message(fault: Fault, nudged: list[str]) -> None:
 def test_database_is_locked_for_a_minute(
     child: Install, fault: Fault, locked: Callable[[float], Any]
 ) -> None:
-    """Database locked for 60 s while a run reports: the lease runs out and is not lost, since nobody
-    else can write either; no point is lost, and the run goes on."""
+    """Database locked for 60 s while a run reports: the lease runs out and nobody takes it, since
+    nobody can write; no point is lost, and the run goes on."""
     child(SAY + "for step in range(1, 701):\n    point(step)\n    time.sleep(0.1)\ncompleted(700)")
     training = a_training()
     with locked(60):
