@@ -26,12 +26,14 @@ from django.db import OperationalError
 from trainings import cache
 from trainings.models import Checkpoint, Training
 from workers.engine.config import RunSpec
+from workers.engine.voice import NO_PULSE
 
 from .log import Log
 from .recorder import FINAL, Event, LeaseLost, Recorder
 
 logger = logging.getLogger(__name__)
 
+STOPPED_WITHOUT_SAE: Event = {"event": "stopped", "sae_path": None, "final_loss": None}
 # Set when this worker is told to end; runs are then saved and queued again.
 shutting_down = threading.Event()
 
@@ -86,7 +88,7 @@ class Attempt:
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.final: Event | None = None
         self.told: signal.Signals | None = None
-        self.hung, self._phase = "", "starting"
+        self.interrupted, self._phase = "", "starting"
         self._asked = self._pulsed = 0.0
         self._silence = Silence()
         run_spec(training, attempt).write(self.folder)
@@ -140,11 +142,11 @@ class Attempt:
             self.recorder.take({"event": "phase", "phase": "standing_still"})
         if not self._silence.too_long():
             return False
-        self.hung = (
+        self.interrupted = (
             f"The training stood still for {self._silence.seconds / 60:.0f} minutes and was ended; "
             "its log says where each of its threads stood."
         )
-        logger.warning("%s: %s", self.training_id, self.hung)
+        logger.warning("%s: %s", self.training_id, self.interrupted)
         child.send_signal(signal.SIGUSR2)
         try:
             child.wait(timeout=2)  # the log is written
@@ -208,7 +210,13 @@ class Attempt:
             return False
 
     def _close(self, returncode: int) -> None:
-        if self.final is None and not self.hung:
+        if self.final is None and returncode == NO_PULSE:
+            self.interrupted = "Its worker was frozen, and the training ended itself."
+        if self.final is None and self.interrupted and self.told == signal.SIGTERM:
+            self.interrupted = ""  # whoever asked it to stop has what was asked for
+            self.final = STOPPED_WITHOUT_SAE
+            self.recorder.take(self.final)
+        if self.final is None and not self.interrupted:
             self.final = self._last_word(returncode)
             if self.final["event"] != "paused":
                 self.recorder.take(self.final)
@@ -223,8 +231,8 @@ class Attempt:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
-        if self.hung:
-            self.recorder.interrupt(self.hung)
+        if self.interrupted:
+            self.recorder.interrupt(self.interrupted)
         elif self.final and self.final["event"] == "paused":
             self.recorder.hand_back()
 
@@ -234,7 +242,7 @@ class Attempt:
             # It heard the signal before it could handle one: nothing had been done yet.
             if self.told == signal.SIGUSR1:
                 return {"event": "paused"}
-            return {"event": "stopped", "sae_path": None, "final_loss": None}
+            return STOPPED_WITHOUT_SAE
         return {"event": "failed", "error": how_it_ended(returncode)}
 
 

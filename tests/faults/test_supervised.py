@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from tests.faults.conftest import Fault
 from tests.rows import a_training
 from trainings import logs
 from trainings.models import Training, TrainingMetric
 from workers import log, supervisor
+from workers.engine.voice import NO_PULSE
 
 pytestmark = [pytest.mark.fault, pytest.mark.django_db(transaction=True)]
 
@@ -153,7 +155,28 @@ def test_nobody_holds_the_pulse(fault: Fault, tmp_path: Path) -> None:
             time.sleep(0.25)
             assert process.poll() is None
         with fault.timed("ended after, at a limit of 1 s"):
-            assert process.wait(30) == -9
+            assert process.wait(30) == NO_PULSE
+
+
+def test_worker_was_frozen_for_a_minute(child: Install, fault: Fault) -> None:
+    """Supervisor frozen and thawed before its lease was taken: the run that ended itself meanwhile
+    is queued again, and not failed."""
+    child(SAY + f"point(1)\nos._exit({NO_PULSE})")
+    training = run(a_training())
+    fault.measured["runs failed"] = int(training.status == "failed")
+    assert (training.status, training.interruptions) == ("pending", 1)
+
+
+def test_a_hung_run_is_stopped(
+    child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    """Stop asked of a run that hangs: it is stopped, and not resumed."""
+    hurried(monkeypatch, settings)
+    child(SAY + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\npoint(1)\ntime.sleep(600)")
+    training = a_training(stop_requested_at=timezone.now())
+    with fault.timed("stopped after, at a limit of 3 s"):
+        training = run(training)
+    assert training.status == "stopped"
 
 
 def test_commit_without_a_message(fault: Fault, nudged: list[str]) -> None:

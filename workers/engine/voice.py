@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 import threading
 import time
 from typing import TextIO
@@ -13,6 +12,8 @@ from .events import Event
 
 # A run that is between two events says that it goes on, at most this often (seconds).
 BEAT_EVERY = 1.0
+# The exit status of a process that heard no pulse: "try again later".
+NO_PULSE = 75
 
 
 class Voice:
@@ -41,16 +42,16 @@ class Voice:
 
 
 def end_without_pulse(descriptor: int, seconds: float) -> None:
-    """Kill this process once nothing has been written to `descriptor` for so long, or it is closed.
+    """End this process once nothing was written to `descriptor` for so long, or it is closed.
 
-    A supervisor that is frozen, or that lost its machine's other half, cannot end its child; its
-    lease runs out all the same, and a successor must not find the device taken.
+    A supervisor that is frozen cannot end its child, and its lease runs out all the same: whoever
+    goes on with the run must not find the device taken.
     """
 
     def watch() -> None:
         while True:
             ready, _, _ = select.select([descriptor], [], [], seconds)
             if not ready or not os.read(descriptor, 4096):
-                os.kill(os.getpid(), signal.SIGKILL)
+                os._exit(NO_PULSE)
 
     threading.Thread(target=watch, name="pulse", daemon=True).start()
