@@ -366,8 +366,9 @@ def test_the_engine_needs_no_transformers_once_everything_is_stored(
     spec = make_spec("standard", cache=cache, **H)
     code = (
         "import sys, threading; from pathlib import Path; from workers.engine.run import run\n"
+        "from workers.engine.voice import Voice\n"
         "import torch; torch.set_num_threads(1)\n"
-        "status = run(Path(sys.argv[1]), sys.stdout, threading.Event(), threading.Event())\n"
+        "status = run(Path(sys.argv[1]), Voice(sys.stdout), threading.Event(), threading.Event())\n"
         "print('transformers' in sys.modules); sys.exit(status)"
     )
     for name, expected in (("first", "True"), ("second", "False")):
