@@ -17,10 +17,11 @@ MEASURE = "Measure on this machine"
 
 @pytest.fixture
 def clean(stage: Studio) -> Studio:
-    """The stage without any training or measurement."""
+    """The stage without any training or measurement, and with one tokenization to choose."""
     stage.python(
-        "from trainings.models import Rehearsal, Training; "
-        "Training.objects.all().delete(); Rehearsal.objects.all().delete()"
+        "from trainings.models import Rehearsal, Tokenization, Training; "
+        "Training.objects.all().delete(); Rehearsal.objects.all().delete(); "
+        "Tokenization.objects.exclude(context_length=256).delete()"
     )
     return stage
 

@@ -93,7 +93,14 @@ def zeroed(file: Path) -> None:
     file.write_bytes(bytes(file.stat().st_size))
 
 
-@pytest.mark.parametrize("harm", [truncated, flipped, zeroed])
+@pytest.mark.parametrize(
+    "harm",
+    [
+        flipped,
+        pytest.param(truncated, marks=pytest.mark.long),
+        pytest.param(zeroed, marks=pytest.mark.long),
+    ],
+)
 def test_newest_checkpoint_is_harmed(
     fault: Fault, monkeypatch: pytest.MonkeyPatch, harm: Callable[[Path], None]
 ) -> None:

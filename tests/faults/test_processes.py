@@ -45,7 +45,11 @@ def gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV], ids=lambda n: n.name)
+@pytest.mark.parametrize(
+    "number",
+    [signal.SIGKILL, pytest.param(signal.SIGSEGV, marks=pytest.mark.long)],
+    ids=["SIGKILL", "SIGSEGV"],
+)
 def test_training_process_dies(ground: Ground, fault: Fault, number: signal.Signals) -> None:
     """Training process dies: the run fails at once with a readable cause, the
     worker lives, and a resume repeats at most one checkpoint interval."""
@@ -63,6 +67,7 @@ def test_training_process_dies(ground: Ground, fault: Fault, number: signal.Sign
     stop(ground.api, pk)
 
 
+@pytest.mark.long
 def test_worker_is_told_to_end(ground: Ground, fault: Fault) -> None:
     """SIGTERM to a worker under load: the run is saved and handed back, and the next worker goes on
     from that step."""
