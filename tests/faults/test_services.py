@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import sqlite3
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -127,6 +128,29 @@ def test_database_is_restarted(ground: Ground, fault: Fault) -> None:
     step = ground.api.get(pk)["current_step"]
     with fault.timed("points again after"):
         wait_for(lambda: ground.api.get(pk)["current_step"] > step + 100, "more steps", 60)
+    assert not gone(child)
+    stop(ground.api, pk)
+    steps = set(ground.api.steps(pk))
+    lost = [s for s in range(10, max(steps) + 1, 10) if s not in steps]
+    fault.measured |= {"points lost": len(lost), "attempts": ground.api.get(pk)["attempt"]}
+    assert not lost
+    assert ground.api.get(pk)["attempt"] == 1
+
+
+@pytest.mark.skipif(on_postgres.FOLDER in os.environ, reason="on SQLite alone")
+def test_database_file_is_locked(ground: Ground, fault: Fault) -> None:
+    """SQLite locked for 60 s under a training: its points wait, none is lost, and its lease, which
+    nobody can take meanwhile, is kept."""
+    pk, child = training(ground.api, "locked", beyond=100)
+    other = sqlite3.connect(ground.studio.home / "db.sqlite3", isolation_level=None, timeout=20)
+    other.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
+    wait_for(lambda: time.monotonic() - begun > WITHIN, "60 s", 70)
+    other.execute("ROLLBACK")
+    other.close()
+    step = ground.api.get(pk)["current_step"]
+    with fault.timed("points again after"):
+        wait_for(lambda: ground.api.get(pk)["current_step"] > step, "new points", 60)
     assert not gone(child)
     stop(ground.api, pk)
     steps = set(ground.api.steps(pk))

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
+from tests import on_postgres
 from tests.faults.conftest import Fault
 from tests.rows import a_training
 from trainings import logs
@@ -20,6 +21,8 @@ from workers.engine.voice import NO_PULSE
 
 pytestmark = [pytest.mark.fault, pytest.mark.django_db(transaction=True)]
 
+# The tests' SQLite lies in memory, where a lock is an error at once; test_services.py locks a file.
+ON_POSTGRES = pytest.mark.skipif(on_postgres.FOLDER not in os.environ, reason="on PostgreSQL alone")
 SAY = """
 import faulthandler, json, os, signal, sys, time
 faulthandler.register(signal.SIGUSR2)
@@ -122,6 +125,7 @@ def test_secrets_in_a_log(
     fault.measured["secrets shown"] = 0
 
 
+@ON_POSTGRES
 def test_database_is_locked(child: Install, fault: Fault, locked: Callable[[float], Any]) -> None:
     """Database locked while a run reports: its points wait, none is lost, and the run goes on."""
     child(SAY + "for step in range(1, 81):\n    point(step)\n    time.sleep(0.1)\ncompleted(80)")
@@ -192,6 +196,7 @@ def test_commit_without_a_message(fault: Fault, nudged: list[str]) -> None:
     fault.measured["between two sweeps"] = sweeper.EVERY
 
 
+@ON_POSTGRES
 @pytest.mark.long
 def test_database_is_locked_for_a_minute(
     child: Install, fault: Fault, locked: Callable[[float], Any]
