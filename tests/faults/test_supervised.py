@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from django.utils import timezone
 
 from tests import on_postgres
 from tests.faults.conftest import Fault
@@ -177,10 +176,15 @@ def test_a_hung_run_is_stopped(
     """Stop asked of a run that hangs: it is stopped, and not resumed."""
     hurried(monkeypatch, settings)
     child(SAY + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\npoint(1)\ntime.sleep(600)")
-    training = a_training(stop_requested_at=timezone.now())
+
+    def once_it_hangs(attempt: supervisor.Attempt) -> bool:
+        return attempt._silence.seconds > 1.5
+
+    monkeypatch.setattr(supervisor.Attempt, "_stop_requested", once_it_hangs)
     with fault.timed("stopped after, at a limit of 3 s"):
-        training = run(training)
+        training = run(a_training())
     assert training.status == "stopped"
+    assert "child.py" in logs.tail(training.log_path)  # where it hung
 
 
 def test_commit_without_a_message(fault: Fault, nudged: list[str]) -> None:
