@@ -75,6 +75,26 @@ class Studio:
     environment: dict[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
+    @classmethod
+    def prepared(cls, home: Path, redis_url: str, database_url: str = "") -> Studio:
+        """With a migrated database and its static files; no program runs yet."""
+        port = free_port()
+        studio = cls(
+            home=home,
+            port=port,
+            url=f"http://127.0.0.1:{port}",
+            environment={
+                **os.environ,
+                "SAESTUDIO_HOME": str(home),
+                "SAESTUDIO_PORT": str(port),
+                "REDIS_URL": redis_url,
+                "DATABASE_URL": database_url,
+            },
+        )
+        studio.manage("migrate", "--verbosity", "0")
+        studio.manage("collectstatic", "--no-input", "--verbosity", "0")
+        return studio
+
     def manage(self, *words: str) -> str:
         """Run one `manage.py` command in the studio's surroundings; its output."""
         done = subprocess.run(
@@ -157,9 +177,11 @@ class Api:
         found: dict[str, Any] = self.session.get(f"{self.root}/{pk}").json()
         return found
 
-    def steps(self, pk: str) -> list[int]:
-        """The steps of every point that is kept."""
-        return [point["step"] for point in self.session.get(f"{self.root}/{pk}/metrics").json()]
+    def points_lost(self, pk: str, log_interval: int = 10) -> int:
+        """How many points are missing before the last one that is kept."""
+        points = self.session.get(f"{self.root}/{pk}/metrics").json()
+        steps = {point["step"] for point in points}
+        return len(set(range(log_interval, max(steps), log_interval)) - steps)
 
     def reachable(self) -> bool:
         import requests
@@ -208,19 +230,7 @@ def running_studio(home: Path, redis_url: str, database_url: str = "") -> Iterat
     import urllib.error
     import urllib.request
 
-    port = free_port()
-    running = Studio(
-        home=home,
-        port=port,
-        url=f"http://127.0.0.1:{port}",
-        environment={
-            **os.environ,
-            "SAESTUDIO_HOME": str(home),
-            "SAESTUDIO_PORT": str(port),
-            "REDIS_URL": redis_url,
-            "DATABASE_URL": database_url,
-        },
-    )
+    running = Studio.prepared(home, redis_url, database_url)
 
     def ready() -> bool:
         try:
@@ -230,8 +240,6 @@ def running_studio(home: Path, redis_url: str, database_url: str = "") -> Iterat
             return False
 
     try:
-        running.manage("migrate", "--verbosity", "0")
-        running.manage("collectstatic", "--no-input", "--verbosity", "0")
         running.python("from tests.tiny import seed; seed()")
         for name in PROGRAMS:
             running.start(name)

@@ -6,20 +6,19 @@ import threading
 from pathlib import Path
 from typing import IO
 
-NAME = "log.txt"
 MOST_BYTES = 8 * 2**20
 _AT_ONCE = 65_536
 
 
 class Log:
-    """Copies a stream into `log.txt` of a folder, in a thread, until the stream ends.
+    """Copies a stream into a file, in a thread, until the stream ends.
 
-    What exceeds 8 MiB begins a new file; the one before is kept as `log.old.txt`, and no other. A
+    What exceeds 8 MiB begins it anew; what it held is kept as `NAME.old.txt`, and no more. A
     child that writes without end therefore fills no disk and never waits for a full pipe.
     """
 
-    def __init__(self, folder: Path, stream: IO[bytes]) -> None:
-        self._path, self._stream = folder / NAME, stream
+    def __init__(self, path: Path, stream: IO[bytes]) -> None:
+        self._path, self._stream = path, stream
         self._thread = threading.Thread(target=self._copy, name="log", daemon=True)
         self._thread.start()
 
@@ -29,7 +28,7 @@ class Log:
 
     def _copy(self) -> None:
         while self._fill():
-            self._path.replace(self._path.with_name("log.old.txt"))
+            self._path.replace(self._path.with_suffix(".old.txt"))
 
     def _fill(self) -> bool:
         """Copy until the file is full, or the stream has ended. Whether the file is full."""

@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
@@ -46,7 +47,6 @@ ASK_EVERY = 1.0
 PULSE_EVERY, PULSE_LOST = 5.0, 40.0
 # A child that says nothing for so many seconds is shown as standing still, and ended after
 # SAESTUDIO_HUNG_SECONDS; both are longer where the run has been longer between two words before.
-LOG_PATIENCE = 10.0
 STILL, TIMES_STILL, TIMES_HUNG = 60.0, 3, 10
 # For the last lines of a child that is gone.
 LOG_PATIENCE = 10.0
@@ -82,22 +82,21 @@ class Attempt:
 
     def __init__(self, training: Training, attempt: int, on_event: Callable[[Event], None]) -> None:
         self.training_id: UUID = training.pk
-        self.folder = training.attempt_folder(attempt)
+        self.folder, self.log_path = training.attempt_folder(attempt), training.log_path
         self.recorder = Recorder(training.pk, attempt)
         self.on_event = on_event
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.final: Event | None = None
         self.told: signal.Signals | None = None
-        self.interrupted, self._phase = "", "starting"
+        self.hung, self._phase = "", "starting"
         self._asked = self._pulsed = 0.0
         self._silence = Silence()
         run_spec(training, attempt).write(self.folder)
 
     def run(self) -> None:
-        words = ("--watched", f"{PULSE_LOST:g}")
-        with spawn(self.folder, subprocess.PIPE, *words) as child:
+        with spawn(self.folder, subprocess.PIPE, watched=True) as child:
             assert child.stderr is not None
-            log = Log(self.folder, child.stderr.buffer)  # type: ignore[attr-defined]
+            log = Log(self.log_path, child.stderr.buffer)  # type: ignore[attr-defined]
             try:
                 self._follow(child)
             except LeaseLost:
@@ -142,16 +141,14 @@ class Attempt:
             self.recorder.take({"event": "phase", "phase": "standing_still"})
         if not self._silence.too_long():
             return False
-        self.interrupted = (
+        self.hung = (
             f"The training stood still for {self._silence.seconds / 60:.0f} minutes and was ended; "
             "its log says where each of its threads stood."
         )
-        logger.warning("%s: %s", self.training_id, self.interrupted)
+        logger.warning("%s: %s", self.training_id, self.hung)
         child.send_signal(signal.SIGUSR2)
-        try:
-            child.wait(timeout=2)  # the log is written
-        except subprocess.TimeoutExpired:
-            child.kill()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=2)  # its log is written; then it is ended
         return True
 
     def _take(self) -> bool:
@@ -210,15 +207,9 @@ class Attempt:
             return False
 
     def _close(self, returncode: int) -> None:
-        if self.final is None and returncode == NO_PULSE:
-            self.interrupted = "Its worker was frozen, and the training ended itself."
-        if self.final is None and self.interrupted and self.told == signal.SIGTERM:
-            self.interrupted = ""  # whoever asked it to stop has what was asked for
-            self.final = STOPPED_WITHOUT_SAE
-            self.recorder.take(self.final)
-        if self.final is None and not self.interrupted:
+        if self.final is None:
             self.final = self._last_word(returncode)
-            if self.final["event"] != "paused":
+            if self.final["event"] in FINAL:
                 self.recorder.take(self.final)
         deadline = time.monotonic() + 600
         while True:
@@ -231,9 +222,9 @@ class Attempt:
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(1)
-        if self.interrupted:
-            self.recorder.interrupt(self.interrupted)
-        elif self.final and self.final["event"] == "paused":
+        if self.final["event"] == "interrupted":
+            self.recorder.interrupt(self.final["error"])
+        if self.final["event"] == "paused":
             self.recorder.hand_back()
 
     def _last_word(self, returncode: int) -> Event:
@@ -243,6 +234,12 @@ class Attempt:
             if self.told == signal.SIGUSR1:
                 return {"event": "paused"}
             return STOPPED_WITHOUT_SAE
+        frozen = "Its worker was frozen, and the training ended itself."
+        cause = self.hung or (frozen if returncode == NO_PULSE else "")
+        if cause:
+            # Whoever asked it to stop has what was asked for.
+            stopped = self.told == signal.SIGTERM
+            return STOPPED_WITHOUT_SAE if stopped else {"event": "interrupted", "error": cause}
         return {"event": "failed", "error": how_it_ended(returncode)}
 
 
@@ -310,13 +307,20 @@ def how_it_ended(returncode: int) -> str:
     )
 
 
-def spawn(folder: Path, log: IO[bytes] | int, *words: str) -> subprocess.Popen[str]:
-    """The engine on a run folder, in a process that ends with this one."""
+def spawn(
+    folder: Path, log: IO[bytes] | int, *words: str, watched: bool = False
+) -> subprocess.Popen[str]:
+    """The engine on a run folder, in a process that ends with this one.
+
+    `watched`: it says that it lives, and ends itself where it does not hear the same over stdin.
+    """
+    if watched:
+        words = (*words, "--watched", f"{PULSE_LOST:g}")
     return subprocess.Popen(
         [sys.executable, *ENGINE, *words, str(folder)],
         cwd=settings.BASE_DIR,
         env={name: value for name, value in os.environ.items() if name not in SECRETS},
-        stdin=subprocess.PIPE if "--watched" in words else subprocess.DEVNULL,
+        stdin=subprocess.PIPE if watched else subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=log,
         text=True,

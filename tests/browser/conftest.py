@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Studio, free_port, wait_for
+from tests.conftest import Studio, wait_for
 
 playwright = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed.")
 
@@ -50,21 +50,7 @@ def browser() -> Iterator[Any]:
 
 def _web(redis_url: str, home: Path, seed: str) -> Studio:
     """A web server alone, over the rows that `seed` makes."""
-    port = free_port()
-    web = Studio(
-        home=home,
-        port=port,
-        url=f"http://127.0.0.1:{port}",
-        environment={
-            **os.environ,
-            "SAESTUDIO_HOME": str(home),
-            "SAESTUDIO_PORT": str(port),
-            "REDIS_URL": f"{redis_url}?db=2",
-            "DATABASE_URL": "",
-        },
-    )
-    web.manage("migrate", "--verbosity", "0")
-    web.manage("collectstatic", "--no-input", "--verbosity", "0")
+    web = Studio.prepared(home, f"{redis_url}?db=2")
     if seed:
         web.python(f"from tests.browser import rows; {seed}")
     web.start("web")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 from uuid import UUID
 
 from ninja import Schema
 from pydantic import Field
 
+from trainings.wishes import Action
 from workers.engine.config import Architecture
 
 
@@ -53,7 +54,7 @@ class RetryIn(Schema):
 
 
 class BulkIn(Schema):
-    action: Literal["delete", "stop", "resume", "retry"]
+    action: Action
     ids: list[UUID] = Field(min_length=1, max_length=500)
     from_scratch: bool = False
 

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Status
 from pydantic import ValidationError
 
-from trainings import bulk, nudge
+from trainings import wishes
 from trainings.models import Checkpoint, Tokenization, Training, TrainingMetric
 from workers.engine.config import ConfigError, TrainingConfig, problems
 
@@ -66,7 +66,7 @@ def start_training(request: HttpRequest, payload: TrainingIn) -> Status[Any]:
 @router.post("/bulk", response={200: BulkOut})
 def do_to_many(request: HttpRequest, payload: BulkIn) -> dict[str, Any]:
     """The same to many trainings, each on its own; the answer says of each what came of it."""
-    items = bulk.act(payload.action, payload.ids, from_scratch=payload.from_scratch)
+    items = wishes.act(payload.action, payload.ids, from_scratch=payload.from_scratch)
     return {"items": items, "done": sum(item.done for item in items)}
 
 
@@ -78,9 +78,7 @@ def get_training(request: HttpRequest, pk: UUID) -> Training:
 @router.delete("/{uuid:pk}", response={202: None, 404: Errors})
 def delete_training(request: HttpRequest, pk: UUID) -> Status[None]:
     """Stop it if it runs, then remove the row and every file."""
-    training = _training(pk)
-    Training.objects.request_delete(pk)
-    nudge.discard(training)
+    wishes.delete(_training(pk))
     return Status(202, None)
 
 
@@ -136,10 +134,8 @@ def _training(pk: UUID) -> Training:
 
 
 def _restart(pk: UUID, *, from_scratch: bool) -> Any:
-    training = _training(pk)
-    if not Training.objects.restart(pk, from_scratch=from_scratch):
+    if not wishes.restart(_training(pk), from_scratch=from_scratch):
         return _conflict(pk, "started again")
-    nudge.run(training)
     return _training(pk)
 
 

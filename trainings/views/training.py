@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from trainings import logs, nudge
+from trainings import logs, wishes
 from trainings.models import Checkpoint, Training, TrainingMetric
 from workers.engine.config import FieldSpec, sections
 from workers.engine.config.fields import show as show_number
@@ -120,17 +120,14 @@ def delete(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     if request.method != "POST":
         return dialog(request, "training/_delete.html", {"card": _card(training_id)})
     run = get_object_or_404(Training.objects.visible(), pk=training_id)
-    if Training.objects.request_delete(run.pk):
-        nudge.discard(run)
+    if wishes.delete(run):
         messages.success(request, f"{run.name} and its files are being deleted.")
     return _changed(request, training_id)
 
 
 def _restart(request: HttpRequest, training_id: uuid.UUID, *, from_scratch: bool) -> HttpResponse:
     run = get_object_or_404(Training.objects.visible(), pk=training_id)
-    if Training.objects.restart(run.pk, from_scratch=from_scratch):
-        nudge.run(run)
-    else:
+    if not wishes.restart(run, from_scratch=from_scratch):
         messages.info(request, "Only a failed or stopped run can be started again.")
     return _changed(request, training_id)
 

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from threading import Event
-from types import TracebackType
 
 import torch
 
@@ -29,16 +28,8 @@ class Ahead:
         self._stream = torch.cuda.Stream(device) if on_gpu else None  # type: ignore[no-untyped-call]
         self._next: tuple[int, Future[Activations]] | None = None
 
-    def __enter__(self) -> Ahead:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """What is being read is given up after the group it is at."""
+    def close(self) -> None:
+        """Give up what is being read, after the group it is at."""
         self._closed.set()
         self._thread.shutdown(cancel_futures=True)
 

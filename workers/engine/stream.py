@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -41,7 +41,7 @@ class Stream:
         """Read ahead as far as the next so many tokens need it. Two chunks lie in memory then."""
         self._wanted = n_tokens
         try:
-            with Ahead(self._read, device) as self._ahead:
+            with closing(Ahead(self._read, device)) as self._ahead:
                 yield
         finally:
             self._ahead = None

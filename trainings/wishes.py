@@ -1,4 +1,4 @@
-"""The same wish for many trainings: each is its own transition, and each is reported."""
+"""What users wish of trainings, of one or of many at once: the transition, and telling workers."""
 
 from __future__ import annotations
 
@@ -41,6 +41,22 @@ def act(action: Action, ids: Iterable[UUID], *, from_scratch: bool = False) -> l
     return [_outcome(action, pk, rows.get(pk), from_scratch) for pk in wanted]
 
 
+def restart(training: Training, *, from_scratch: bool) -> bool:
+    """Queue it again and tell the workers. False where it neither failed nor was stopped."""
+    done = Training.objects.restart(training.pk, from_scratch=from_scratch)
+    if done:
+        nudge.run(training)
+    return done
+
+
+def delete(training: Training) -> bool:
+    """Hide it and have its files removed. False where that was asked for already."""
+    done = Training.objects.request_delete(training.pk)
+    if done:
+        nudge.discard(training)
+    return done
+
+
 def _outcome(action: Action, pk: UUID, training: Training | None, from_scratch: bool) -> Outcome:
     if training is None:
         return Outcome(pk, False, "There is no such training.")
@@ -49,15 +65,8 @@ def _outcome(action: Action, pk: UUID, training: Training | None, from_scratch: 
 
 
 def _act(action: Action, training: Training, from_scratch: bool) -> bool:
-    rows = Training.objects
     if action == "stop":
-        return rows.request_stop(training.pk)
+        return Training.objects.request_stop(training.pk)
     if action == "delete":
-        done = rows.request_delete(training.pk)
-        if done:
-            nudge.discard(training)
-        return done
-    done = rows.restart(training.pk, from_scratch=from_scratch and action == "retry")
-    if done:
-        nudge.run(training)
-    return done
+        return delete(training)
+    return restart(training, from_scratch=from_scratch and action == "retry")
