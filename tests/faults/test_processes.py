@@ -91,7 +91,9 @@ def test_worker_is_killed(ground: Ground, fault: Fault) -> None:
     """SIGKILL of a worker: its training process dies with it, and within 90 s the run goes on from
     its newest checkpoint."""
     pk, child = training(ground.api, "worker killed")
-    ground.studio.processes["trainer"].send_signal(signal.SIGKILL)
+    worker = child.parent()
+    assert worker is not None
+    worker.send_signal(signal.SIGKILL)
     with fault.timed("training process gone after"):
         wait_for(lambda: gone(child), "the training process to be gone", 10)
     last = ground.api.get(pk)["current_step"]
@@ -101,6 +103,27 @@ def test_worker_is_killed(ground: Ground, fault: Fault) -> None:
     step = resumed_from(ground.api, pk, 2)
     fault.measured["steps repeated"] = last - step
     assert 0 <= last - step <= INTERVAL + LONG["log_interval"]
+    stop(ground.api, pk)
+
+
+@pytest.mark.long
+def test_worker_loses_its_parent(ground: Ground, fault: Fault) -> None:
+    """SIGKILL of the process that keeps a worker: no ghost trains on beside its successor; the run
+    is saved and handed over."""
+    pk, child = training(ground.api, "parent killed")
+    worker = child.parent()
+    assert worker is not None
+    assert worker.ppid() == ground.studio.processes["trainer"].pid
+    ground.studio.processes["trainer"].send_signal(signal.SIGKILL)
+    with fault.timed("worker and training process gone after"):
+        wait_for(lambda: gone(child) and gone(worker), "both to be gone", 30)
+    before = ground.api.get(pk)
+    assert (before["status"], before["attempt"]) == ("pending", 1)
+    with fault.timed("training again after"):
+        ground.again("trainer")
+        step = resumed_from(ground.api, pk, 2)
+    fault.measured["steps repeated"] = max(0, before["current_step"] - step)
+    assert step >= before["current_step"]
     stop(ground.api, pk)
 
 

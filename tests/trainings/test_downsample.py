@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainings.views.downsample import downsample
+from trainings.views.downsample import Point
+from trainings.views.downsample import downsample as _downsample
 
 VALUES = st.lists(st.one_of(st.none(), st.floats(-1e9, 1e9)), max_size=400)
+
+
+def downsample(points: list[Point], limit: int) -> list[Point]:
+    steps = np.array([step for step, _ in points], dtype=np.int64)
+    values = np.array([value for _, value in points], dtype=np.float64)
+    return _downsample(steps, values, limit)
 
 
 def test_short_curve_stays_as_it_is() -> None:

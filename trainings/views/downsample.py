@@ -2,37 +2,38 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+import numpy as np
+from numpy.typing import NDArray
 
 Point = tuple[int, float | None]
 
 
-def downsample(points: Sequence[Point], limit: int) -> list[Point]:
+def downsample(steps: NDArray[np.int64], values: NDArray[np.float64], limit: int) -> list[Point]:
     """At most `limit` points (at least 4): first, last, and each bucket's minimum and maximum.
 
-    A bucket without any finite value stays as one point of None, a gap in the curve.
+    steps, values: [n], in the order of the steps. What is not finite becomes None; a bucket
+    without any finite value stays as one point of None, a gap in the curve.
     """
-    clean: list[Point] = [(step, _finite(value)) for step, value in points]
-    if len(clean) <= limit:
-        return clean
-    inner = clean[1:-1]
-    buckets = max(1, (limit - 2) // 2)
-    edges = [round(i * len(inner) / buckets) for i in range(buckets + 1)]
-    middle = [p for a, b in pairwise(edges) for p in _extremes(inner[a:b])]
-    return [clean[0], *middle, clean[-1]]
+    chosen = np.arange(len(steps)) if len(steps) <= limit else _extremes(values, limit)
+    finite = np.isfinite(values[chosen])
+    return [
+        (step, value if known else None)
+        for step, value, known in zip(
+            steps[chosen].tolist(), values[chosen].tolist(), finite.tolist(), strict=True
+        )
+    ]
 
 
-def _extremes(bucket: Sequence[Point]) -> Iterator[Point]:
-    known = [(value, step) for step, value in bucket if value is not None]
-    if not known:
-        yield from bucket[:1]
-        return
-    low, high = min(known), max(known)
-    for step in sorted({low[1], high[1]}):
-        yield step, low[0] if step == low[1] else high[0]
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None
+def _extremes(values: NDArray[np.float64], limit: int) -> NDArray[np.intp]:
+    """Places of the first and last value, and of the extremes of the buckets between them."""
+    inner = len(values) - 2
+    size = -(-inner // max(1, (limit - 2) // 2))
+    buckets = -(-inner // size)
+    table = np.full(buckets * size, np.nan)
+    table[:inner] = values[1:-1]
+    table = table.reshape(buckets, size)
+    finite = np.isfinite(table)
+    low = np.where(finite, table, np.inf).argmin(axis=1)
+    high = np.where(finite, table, -np.inf).argmax(axis=1)
+    starts = 1 + size * np.arange(buckets)
+    return np.unique(np.concatenate([[0], starts + low, starts + high, [inner + 1]]))

@@ -6,6 +6,7 @@ import json
 import shlex
 import uuid
 
+import numpy as np
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import get_object_or_404, render
@@ -55,11 +56,10 @@ def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     run = get_object_or_404(Training.objects.visible(), pk=training_id)
     after, limit = _whole(request, "after_step", -1), _whole(request, "max_points", MAX_POINTS)
     rows = list(run.metrics.filter(step__gt=after).values_list("step", *SERIES))
-    limit = max(4, min(limit, MAX_POINTS))
-    series = {
-        name: downsample([(row[0], row[place]) for row in rows], limit)
-        for place, name in enumerate(SERIES, 1)
-    }
+    # An unknown value is None in a row and no number in the table.
+    table = np.array(rows, dtype=np.float64).reshape(-1, 1 + len(SERIES))
+    steps, limit = table[:, 0].astype(np.int64), max(4, min(limit, MAX_POINTS))
+    series = {name: downsample(steps, table[:, i], limit) for i, name in enumerate(SERIES, 1)}
     last = rows[-1][0] if rows else max(after, 0)
     answer = {"seq": run.event_seq, "attempt": run.attempt, "last_step": last, "series": series}
     return JsonResponse(answer)

@@ -20,9 +20,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from .parent import die_with_parent
 from .voice import Voice, end_without_pulse
 
-_PR_SET_PDEATHSIG = 1
 # glibc's names for what `mallopt` sets, and the most it takes for the first.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
@@ -42,7 +42,7 @@ def main() -> int:
     )
     arguments = parser.parse_args()
     run_dir = arguments.run_dir
-    _die_with_parent()
+    die_with_parent(signal.SIGKILL)
     if arguments.watched:
         end_without_pulse(sys.stdin.fileno(), arguments.watched)
     faulthandler.register(signal.SIGUSR2)
@@ -62,19 +62,6 @@ def main() -> int:
     if arguments.rehearse:
         return rehearsed(run_dir.absolute(), out)
     return run(run_dir.absolute(), Voice(out, beats=bool(arguments.watched)), stop, pause)
-
-
-def _die_with_parent() -> None:
-    """A worker that is killed takes its trainings along (Linux); their leases would expire anyway.
-
-    The signal comes when the thread that started this process ends, too.
-    """
-    if not sys.platform.startswith("linux"):
-        return
-    parent = os.getppid()
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before the line above
-        sys.exit(1)
 
 
 def _keep_freed_memory() -> None:
