@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ class Program:
     command: str
     patience: int = 10
     priority: int = 100
+    environment: tuple[tuple[str, str], ...] = ()
 
 
 _WORKER = ("-m", "dramatiq", "workers.boot", "--processes", "1", "--threads", "1", "--queues")
@@ -50,14 +53,48 @@ PATIENCE = {"trainer": 120, "jobs": 30}
 def programs() -> list[Program]:
     """What this machine runs; Redis only where no other one is named."""
     found = [
-        Program(name, _command(words), patience=PATIENCE.get(name, 10))
-        for name, words in COMMANDS.items()
+        Program(name, _command(words), PATIENCE.get(name, 10), environment=environment)
+        for kind, words in COMMANDS.items()
+        for name, environment in (trainers() if kind == "trainer" else {kind: ()}).items()
     ]
     if not os.environ.get("REDIS_URL"):
         config = redis_server.write_config(settings.REDIS_FOLDER)
         # Last to be stopped: the others still talk to it while they end.
         found.append(Program("redis", f"{redis_server.binary()} {config}", priority=1))
     return found
+
+
+def trainers() -> dict[str, tuple[tuple[str, str], ...]]:
+    """One trainer per GPU, which sees no other; without a GPU they share the cores.
+
+    SAESTUDIO_TRAINERS gives another number: fewer leave GPUs alone, more share them.
+    """
+    gpus = visible_gpus()
+    count = settings.TRAINERS or len(gpus) or 1
+    if count == 1 and len(gpus) <= 1:
+        return {"trainer": ()}
+    threads = str(max(1, (os.cpu_count() or 1) // count))
+    return {
+        f"trainer-{n}": (
+            ("OMP_NUM_THREADS", threads),
+            ("NUMBA_NUM_THREADS", threads),
+            *([("CUDA_VISIBLE_DEVICES", gpus[n % len(gpus)])] if gpus else []),
+        )
+        for n in range(count)
+    }
+
+
+def visible_gpus() -> list[str]:
+    """What CUDA_VISIBLE_DEVICES calls them; none where NVIDIA's driver is not at hand."""
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if given is not None:
+        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    words = [tool, "--query-gpu=index", "--format=csv,noheader"]
+    listed = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    return listed.stdout.split() if listed.returncode == 0 else []
 
 
 def write_supervisor_config() -> Path:
@@ -75,11 +112,16 @@ def write_supervisor_config() -> Path:
         f"stopwaitsecs={p.patience}\nstopasgroup=false\nkillasgroup=true\n"
         f"redirect_stderr=true\nstdout_logfile={logs}/{p.name}.log\n"
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
+        + "".join(f"environment={_environment(p)}\n" for _ in p.environment[:1])
         for p in sorted(programs(), key=lambda p: p.priority)
     ]
     # supervisord expands %; no value here means to use that.
     path.write_text("\n".join(parts).replace("%", "%%"), encoding="utf-8")
     return path
+
+
+def _environment(program: Program) -> str:
+    return ",".join(f'{name}="{value}"' for name, value in program.environment)
 
 
 def _command(words: tuple[str, ...]) -> str:

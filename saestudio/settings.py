@@ -89,6 +89,8 @@ ALLOWED_ROOTS = [
     Path(root).expanduser().resolve()
     for root in env.list("SAESTUDIO_ALLOWED_ROOTS", default=[str(HOME / "imports")])
 ]
+# How many trainings run at once: empty means one per GPU, or one where there is none.
+TRAINERS = _number("SAESTUDIO_TRAINERS", 0, 0, 64)
 # A training that gives no sign of life for so long is ended and resumed.
 HUNG_SECONDS = _number("SAESTUDIO_HUNG_SECONDS", 900, 10, 1_000_000)
 # Bytes of activations kept for later trainings; 0 keeps none.

@@ -10,6 +10,7 @@ class TrainingAdmin(admin.ModelAdmin[Training]):
     list_display = (
         "name",
         "status",
+        "priority",
         "architecture",
         "model",
         "layer",

@@ -21,6 +21,7 @@ urlpatterns = [
     ),
     path("trainings/<uuid:training_id>/stop", training.stop, name="stop"),
     path("trainings/<uuid:training_id>/resume", training.resume, name="resume"),
+    path("trainings/<uuid:training_id>/next", training.run_next, name="run_next"),
     path("trainings/<uuid:training_id>/retry", training.retry, name="retry"),
     path(
         "trainings/<uuid:training_id>/checkpoints/<uuid:checkpoint_id>/pin",

@@ -26,9 +26,11 @@ def worker_name() -> str:
 
 @dramatiq.actor(queue_name=TRAININGS)
 def run_training(pk: str) -> None:
-    """Train one pending run, if nobody else has it."""
-    supervisor.run(pk, worker_name())
-    discard_if_asked(pk)
+    """Train the run that is next in the queue, whichever it is; `pk` says that one waits."""
+    logger.debug("Told that %s waits", pk)
+    begun = supervisor.run_next(worker_name())
+    if begun:
+        discard_if_asked(begun)
 
 
 @dramatiq.actor(queue_name=JOBS)

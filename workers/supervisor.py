@@ -59,6 +59,14 @@ SECRETS = (
 )
 
 
+def run_next(worker: str) -> str | None:
+    """See the first run of the queue through that nobody else claims; its id, or None."""
+    for pk in Training.objects.claimable().in_order().values_list("pk", flat=True):
+        if run(str(pk), worker):
+            return str(pk)
+    return None
+
+
 def run(training_pk: str, worker: str, on_event: Callable[[Event], None] | None = None) -> bool:
     """Claim a pending run and see it through. False if there was nothing to claim."""
     attempt = Training.objects.claim(training_pk, worker)

@@ -42,7 +42,7 @@ def _trainings() -> None:
         cause = training.model.error_message or training.tokenization.error_message
         Training.objects.give_up(training.pk, f"What it reads could not be prepared: {cause}")
     if _queue_is_empty(TRAININGS):
-        for training in Training.objects.claimable().order_by("queued_at"):
+        for training in Training.objects.claimable().in_order():
             nudge.run(training)
     for training in Training.objects.to_discard():
         nudge.discard(training)

@@ -140,3 +140,20 @@ def test_a_checkpoint_is_pinned(api: Client) -> None:
     assert (answer.status_code, answer.json()["pinned"]) == (200, True)
     (listed,) = api.get(f"/api/v1/trainings/{training.pk}/checkpoints").json()
     assert (listed["pinned"], listed["fvu"], listed["set_aside"]) == (True, 0.5, "")
+
+
+def test_priority_is_given_changed_and_kept_in_its_range(api: Client) -> None:
+    first = a_training(name="first")
+    answer = post(api, "", body(priority=5))
+    assert answer.status_code == 201, answer.content
+    pk = answer.json()["id"]
+    assert answer.json()["priority"] == 5
+    queue = api.get("/api/v1/trainings/queue").json()
+    assert queue == [{"id": pk, "ahead": 0}, {"id": str(first.pk), "ahead": 1}]
+    url = f"/api/v1/trainings/{pk}"
+    changed = api.patch(url, {"priority": -5}, content_type="application/json")
+    assert (changed.status_code, changed.json()["priority"]) == (200, -5)
+    assert [item["ahead"] for item in api.get("/api/v1/trainings/queue").json()] == [0, 1]
+    refused = api.patch(url, {"priority": 1001}, content_type="application/json")
+    assert refused.status_code == 422
+    assert refused.json()["errors"][0]["field"] == "priority"

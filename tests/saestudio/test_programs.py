@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saestudio import redis_server
+from saestudio import programs, redis_server
 from saestudio.programs import write_supervisor_config
 
 
@@ -29,6 +29,45 @@ def test_everything_that_dies_is_started_again(config) -> None:  # type: ignore[
         f"program:{name}" for name in ("web", "trainer", "jobs", "sweeper", "redis")
     }
     assert all(p["autorestart"] == "true" for p in programs.values())
+
+
+def trainers(config) -> dict[str, str]:  # type: ignore[no-untyped-def]
+    found = {s.partition(":")[2]: v.get("environment", "") for s, v in config().items()}
+    return {name: given for name, given in found.items() if name.startswith("trainer")}
+
+
+def test_each_gpu_gets_a_trainer_that_sees_no_other(config, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,3")
+    found = trainers(config)
+    assert set(found) == {"trainer-0", "trainer-1"}
+    assert 'CUDA_VISIBLE_DEVICES="0"' in found["trainer-0"]
+    assert 'CUDA_VISIBLE_DEVICES="3"' in found["trainer-1"]
+
+
+def test_trainers_without_a_gpu_share_the_cores(config, monkeypatch, settings) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert trainers(config) == {"trainer": ""}
+    settings.TRAINERS = 2
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    found = trainers(config)
+    assert set(found) == {"trainer-0", "trainer-1"}
+    assert all('OMP_NUM_THREADS="4"' in given for given in found.values())
+    assert not any("CUDA" in given for given in found.values())
+
+
+def test_gpus_are_counted_by_the_driver_where_nothing_else_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
+    tool.chmod(0o755)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert programs.visible_gpus() == ["0", "1"]
+    tool.write_text("#!/bin/sh\nexit 9\n")
+    assert programs.visible_gpus() == []
+    tool.unlink()
+    assert programs.visible_gpus() == []
 
 
 def test_a_redis_named_by_the_environment_is_not_started(config, monkeypatch) -> None:  # type: ignore[no-untyped-def]

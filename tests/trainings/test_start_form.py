@@ -58,6 +58,15 @@ def test_start_inserts_the_run_and_tells_the_workers(client: Client, nudges: Any
     assert (run.name, run.layer, run.num_steps) == ("mine", 1, 1000)
     assert run.hyperparameters["l1_alpha"] == 0.002
     assert nudges == [("run", run)]
+    assert run.priority == 0
+
+
+def test_a_run_is_started_with_the_chosen_priority(client: Client) -> None:
+    client.post(NEW, filled(name="urgent", priority="10"))
+    assert Training.objects.get().priority == 10
+    refused = client.post(NEW, filled(priority="99"))
+    assert refused.status_code == 422
+    assert "Priority" in refused.content.decode()
 
 
 def test_submitting_twice_starts_one_run(client: Client, nudges: Any) -> None:

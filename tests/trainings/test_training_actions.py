@@ -10,6 +10,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.rows import a_training
+from trainings.models import Training
 
 pytestmark = pytest.mark.django_db
 Nudges = list[tuple[str, Any]]
@@ -41,6 +42,21 @@ def test_nothing_is_changed_by_a_get(client: Client) -> None:
     assert client.get(reverse("stop", args=[run.pk])).status_code == 405
     run.refresh_from_db()
     assert run.stop_requested_at is None
+
+
+def test_run_next_moves_a_waiting_run_to_the_front(client: Client) -> None:
+    first, last = a_training(name="first"), a_training(name="last")
+    page = client.get("/").content.decode()
+    assert reverse("run_next", args=[last.pk]) in page
+    assert reverse("run_next", args=[first.pk]) not in page  # it is next already
+    client.post(reverse("run_next", args=[last.pk]))
+    assert list(Training.objects.queue()) == [last, first]
+
+
+def test_run_next_of_a_run_that_began_says_so(client: Client) -> None:
+    run = a_training(status="running")
+    answer = client.post(reverse("run_next", args=[run.pk]), follow=True)
+    assert "It no longer waits." in answer.content.decode()
 
 
 def test_resume_queues_from_the_checkpoint_and_tells_the_workers(

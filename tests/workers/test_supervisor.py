@@ -51,6 +51,17 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path):  # type:
     return install
 
 
+def test_a_worker_takes_the_first_of_the_queue_whichever_it_was_told_of(child) -> None:  # type: ignore[no-untyped-def]
+    child("say(event='failed', error='enough', step=0)")
+    a_training(name="later"), a_training(name="urgent", priority=10)
+    held = a_training(name="held elsewhere", priority=20, status="running")
+    found = [supervisor.run_next("worker") for _ in range(3)]
+    runs = [Training.objects.get(pk=pk).name for pk in found if pk]
+    assert (runs, found[-1]) == (["urgent", "later"], None)
+    held.refresh_from_db()
+    assert held.attempt == 0
+
+
 def run(training: Training) -> Training:
     assert supervisor.run(str(training.pk), "worker")
     training.refresh_from_db()

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 from uuid import UUID
 
 from ninja import Schema
 from pydantic import Field
 
+from trainings.models.transitions import PRIORITIES
 from trainings.wishes import Action
 from workers.engine.config import Architecture
+
+Priority = Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[1])]
 
 
 class TrainingOut(Schema):
@@ -24,6 +27,7 @@ class TrainingOut(Schema):
     hyperparameters: dict[str, Any]
     status: str
     shown_status: str
+    priority: int
     current_step: int
     progress: float
     final_loss: float | None
@@ -47,6 +51,11 @@ class TrainingIn(Schema):
     layer: int = Field(ge=0)
     architecture: Architecture
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    priority: Priority = 0
+
+
+class TrainingChange(Schema):
+    priority: Priority
 
 
 class RetryIn(Schema):
@@ -68,6 +77,11 @@ class BulkItem(Schema):
 class BulkOut(Schema):
     items: list[BulkItem]
     done: int
+
+
+class QueueItem(Schema):
+    id: UUID
+    ahead: int
 
 
 class MetricOut(Schema):

@@ -22,7 +22,9 @@ from .schemas import (
     CheckpointOut,
     Errors,
     MetricOut,
+    QueueItem,
     RetryIn,
+    TrainingChange,
     TrainingIn,
     TrainingOut,
     TrainingPage,
@@ -58,7 +60,12 @@ def start_training(request: HttpRequest, payload: TrainingIn) -> Status[Any]:
         )
     except ValidationError as error:
         raise ConfigError(problems(error)) from error
-    training = Training.objects.start(name=payload.name, tokenization=tokenization, config=config)
+    training = Training.objects.start(
+        name=payload.name,
+        tokenization=tokenization,
+        config=config,
+        priority=payload.priority,
+    )
     training.refresh_from_db()
     return Status(201, training)
 
@@ -73,6 +80,19 @@ def do_to_many(request: HttpRequest, payload: BulkIn) -> dict[str, Any]:
 @router.get("/{uuid:pk}", response={200: TrainingOut, 404: Errors})
 def get_training(request: HttpRequest, pk: UUID) -> Training:
     return _training(pk)
+
+
+@router.patch("/{uuid:pk}", response={200: TrainingOut, 404: Errors})
+def change_training(request: HttpRequest, pk: UUID, payload: TrainingChange) -> Training:
+    """Another place in the queue; a run that runs takes it once it waits again."""
+    Training.objects.prioritize(pk, payload.priority)
+    return _training(pk)
+
+
+@router.get("/queue", response=list[QueueItem])
+def list_queue(request: HttpRequest) -> list[dict[str, Any]]:
+    """Those that wait, in the order in which they start; `ahead` counts running ones, too."""
+    return [{"id": pk, "ahead": place.ahead} for pk, place in Training.objects.places().items()]
 
 
 @router.delete("/{uuid:pk}", response={202: None, 404: Errors})

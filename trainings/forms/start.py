@@ -11,6 +11,7 @@ from django.http import QueryDict
 from pydantic import ValidationError as ConfigInvalid
 
 from trainings.models import Tokenization
+from trainings.models.transitions import Priority
 from workers.engine.config import (
     FIELDS,
     Architecture,
@@ -48,6 +49,13 @@ class StartForm(forms.Form):
         choices=[(a.value, a.label) for a in Architecture], label="Architecture"
     )
     layer = forms.ChoiceField(label="Layer")
+    priority = forms.TypedChoiceField(
+        choices=Priority.choices,
+        coerce=int,
+        required=False,
+        label="Priority",
+        help_text="Of the runs that wait, the higher one starts first.",
+    )
     accepted = forms.CharField(required=False, widget=forms.HiddenInput)
 
     def __init__(self, data: QueryDict) -> None:
@@ -57,6 +65,7 @@ class StartForm(forms.Form):
         self.config: TrainingConfig | None = None
         self.source = self._source()
         self.chosen = self._architecture_shown()
+        self.filled.setdefault("priority", str(Priority.NORMAL.value))
         self._add_layers()
         for spec in FIELDS.values():
             if spec.applies_to(self.chosen):

@@ -13,7 +13,7 @@ from workers.engine.config import TrainingConfig
 
 from . import catalog
 from .lease import Leased
-from .transitions import ENDED, RESUMABLE, Status, TrainingQuerySet
+from .transitions import ENDED, RESUMABLE, Priority, Status, TrainingQuerySet
 
 
 class Training(Leased):
@@ -37,6 +37,11 @@ class Training(Leased):
     completed_at = models.DateTimeField(null=True, blank=True)
 
     queued_at = models.DateTimeField(db_default=Now())
+    priority = models.IntegerField(
+        default=Priority.NORMAL,
+        db_default=Priority.NORMAL,
+        help_text="Of those that wait, the highest starts first.",
+    )
     stop_requested_at = models.DateTimeField(null=True, blank=True)
     delete_requested_at = models.DateTimeField(null=True, blank=True)
     fresh_since_attempt = models.PositiveIntegerField(
@@ -54,7 +59,7 @@ class Training(Leased):
     class Meta:
         db_table = "trainings"
         ordering = ("-created_at",)
-        indexes = [models.Index(fields=("status", "queued_at"))]
+        indexes = [models.Index(fields=("status", "-priority", "queued_at"))]
 
     def __str__(self) -> str:
         return self.name

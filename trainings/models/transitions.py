@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import uuid
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from django.db import models, transaction
-from django.db.models import F, Q
-from django.db.models.functions import Coalesce, Now
+from django.db.models import F, Max, Q
+from django.db.models.functions import Coalesce, Greatest, Now
 
 from trainings import live, nudge
 from workers.engine.config import ConfigError, Problem, TrainingConfig, check
@@ -35,6 +35,29 @@ ENDED = (Status.COMPLETED, Status.FAILED, Status.STOPPED)
 RESUMABLE = (Status.FAILED, Status.STOPPED)
 # An attempt that was lost this often without a new checkpoint will not get through by repeating.
 MAX_INTERRUPTIONS = 3
+
+
+class Priority(models.IntegerChoices):
+    """What the page offers; any whole number between is as good."""
+
+    LOW = -10, "Low"
+    NORMAL = 0, "Normal"
+    HIGH = 10, "High"
+
+
+# The API's range; *Run next* may go above it.
+PRIORITIES = (-1000, 1000)
+
+
+class Place(NamedTuple):
+    """How many runs train now, and how many of those that wait come first."""
+
+    running: int = 0
+    before: int = 0
+
+    @property
+    def ahead(self) -> int:
+        return self.running + self.before
 
 
 class TrainingQuerySet(LeasedQuerySet):
@@ -62,7 +85,17 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def queue(self) -> Self:
         """Pending runs in the order in which they start."""
-        return self.visible().filter(status=Status.PENDING).order_by("queued_at", "id")
+        return self.visible().filter(status=Status.PENDING).in_order()
+
+    def in_order(self) -> Self:
+        """The higher priority first, then whoever waits longest."""
+        return self.order_by("-priority", "queued_at", "id")
+
+    def places(self) -> dict[uuid.UUID, Place]:
+        """Where each pending run stands."""
+        running = self.visible().filter(status=Status.RUNNING).count()
+        waiting = self.queue().values_list("pk", flat=True)
+        return {pk: Place(running, before) for before, pk in enumerate(waiting)}
 
     def start(
         self,
@@ -70,6 +103,7 @@ class TrainingQuerySet(LeasedQuerySet):
         name: str,
         tokenization: catalog.Tokenization,
         config: TrainingConfig,
+        priority: int = Priority.NORMAL,
         pk: uuid.UUID | None = None,
         nudge_workers: bool = True,
     ) -> Training:
@@ -94,6 +128,7 @@ class TrainingQuerySet(LeasedQuerySet):
                 "layer": config.layer,
                 "architecture": config.architecture.value,
                 "hyperparameters": config.hyperparameters.model_dump(mode="json"),
+                "priority": priority,
             },
         )
         if created:
@@ -137,6 +172,17 @@ class TrainingQuerySet(LeasedQuerySet):
             ),
         )
 
+    def prioritize(self, pk: Any, priority: int) -> bool:
+        """Give a run another place in the queue: now, or for when it waits again."""
+        return self._won(pk, self.visible().filter(pk=pk).update(priority=priority))
+
+    def run_next(self, pk: Any) -> bool:
+        """Put a pending run before all others. False if it does not wait (any more)."""
+        others = self.queue().exclude(pk=pk).aggregate(highest=Max("priority"))["highest"]
+        above = F("priority") if others is None else Greatest("priority", others + 1)
+        waiting = self.queue().order_by().filter(pk=pk)
+        return self._won(pk, waiting.update(priority=above))
+
     def requeue_lost(self, pk: Any) -> bool:
         """A run whose worker vanished goes on from its newest checkpoint, a few times at most."""
         return self._won(pk, self.lost().filter(pk=pk)._go_on_later())
@@ -153,8 +199,8 @@ class TrainingQuerySet(LeasedQuerySet):
         return self._won(pk, self.end(pk, attempt, Status.FAILED, **failed))
 
     def hand_back(self, pk: Any, attempt: int) -> bool:
-        """A worker that ends in good order leaves its run to the next one."""
-        return self._won(pk, self.end(pk, attempt, Status.PENDING, queued_at=Now()))
+        """A worker that ends in good order leaves its run to the next one, in its old place."""
+        return self._won(pk, self.end(pk, attempt, Status.PENDING))
 
     def give_up(self, pk: Any, reason: str) -> bool:
         """Fail a run that is lost too often, or that waits for something that cannot come."""
@@ -185,11 +231,10 @@ class TrainingQuerySet(LeasedQuerySet):
         return self.filter(idle, delete_requested_at__isnull=False)
 
     def _go_on_later(self) -> int:
-        """Queue these runs again unless they were interrupted too often; how many were."""
+        """Queue these runs in their old place unless interrupted too often; how many were."""
         return self.filter(interruptions__lt=MAX_INTERRUPTIONS).update(
             status=Status.PENDING,
             lease_expires_at=None,
-            queued_at=Now(),
             interruptions=F("interruptions") + 1,
         )
 

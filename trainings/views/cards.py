@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from trainings.models import Sae, Training
+from trainings.models.transitions import Place
 from workers.engine.config import FIELDS, Architecture, Plan
 
 # Tone is a class and an icon; the word says the same without colour.
@@ -29,6 +30,7 @@ PHASES = {
     "exporting": "Exporting the SAE",
 }
 COLOURS = 6
+NO_PLACE = Place()
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Card:
-    """What is derived from a row for display; `ahead` counts the runs that come first."""
+    """What is derived from a row for display."""
 
     training: Training
-    ahead: int = 0
+    place: Place = NO_PLACE
 
     @property
     def status(self) -> str:
@@ -136,9 +138,14 @@ class Card:
             if row.status != "ready":
                 return f"Waiting for the {row.kind} ({row.progress:.0%})".replace("%", " %")
         lost = "Its worker was lost; it goes on by itself. " if self.status == "interrupted" else ""
-        if not self.ahead:
+        ahead = self.place.ahead
+        if not ahead:
             return f"{lost}Waiting for a worker"
-        return f"{lost}Queued behind {self.ahead} {'run' if self.ahead == 1 else 'runs'}"
+        return f"{lost}Queued behind {ahead} {'run' if ahead == 1 else 'runs'}"
+
+    @property
+    def can_overtake(self) -> bool:
+        return bool(self.place.before)
 
     @cached_property
     def sae(self) -> Sae | None:
@@ -169,12 +176,8 @@ def cards(trainings: Iterable[Training]) -> list[Card]:
     runs = list(trainings)
     if not any(run.status == "pending" for run in runs):
         return [Card(run) for run in runs]
-    running = Training.objects.visible().filter(status="running").count()
-    places = {
-        pk: place
-        for place, pk in enumerate(Training.objects.queue().values_list("pk", flat=True), running)
-    }
-    return [Card(run, places.get(run.pk, 0)) for run in runs]
+    places = Training.objects.places()
+    return [Card(run, places.get(run.pk, NO_PLACE)) for run in runs]
 
 
 def shown() -> Any:

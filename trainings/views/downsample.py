@@ -29,9 +29,9 @@ def _extremes(values: NDArray[np.float64], limit: int) -> NDArray[np.intp]:
     inner = len(values) - 2
     size = -(-inner // max(1, (limit - 2) // 2))
     buckets = -(-inner // size)
-    table = np.full(buckets * size, np.nan)
-    table[:inner] = values[1:-1]
-    table = table.reshape(buckets, size)
+    padded = np.full(buckets * size, np.nan)
+    padded[:inner] = values[1:-1]
+    table = padded.reshape(buckets, size)
     finite = np.isfinite(table)
     low = np.where(finite, table, np.inf).argmin(axis=1)
     high = np.where(finite, table, -np.inf).argmax(axis=1)

@@ -13,6 +13,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from trainings.forms import StartForm
 from trainings.models import Rehearsal, Training
+from trainings.models.transitions import Priority
 from workers.engine.config import ConfigError
 
 from .estimate import estimate
@@ -71,6 +72,7 @@ def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
             name=form.cleaned_data["name"],
             tokenization=form.cleaned_data["tokenization"],
             config=form.config,
+            priority=form.cleaned_data["priority"] or Priority.NORMAL,
         )
     except ConfigError as error:
         for problem in error.problems:

@@ -91,6 +91,13 @@ def resume(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     return _restart(request, training_id, from_scratch=False)
 
 
+@require_POST
+def run_next(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    if not Training.objects.run_next(training_id):
+        messages.info(request, "It no longer waits.")
+    return _changed(request, training_id)
+
+
 @require_http_methods(["GET", "HEAD", "POST"])
 def retry(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Asks from where; a post says it."""

@@ -99,7 +99,7 @@ def _finish(row: Prepared, attempt: int, facts: Facts) -> bool:
     logger.info("The %s %s is ready", row.kind, row)
     for waiting in _tokenizations_of(row).claimable():
         nudge.prepare(waiting)
-    for training in Training.objects.claimable().filter(_reads(row)).order_by("queued_at"):
+    for training in Training.objects.claimable().filter(_reads(row)).in_order():
         nudge.run(training)
     return True
 
