@@ -29,6 +29,14 @@ def _number(name: str, default: int, low: int, high: int) -> int:
     return int(text)
 
 
+def _choice(name: str, choices: tuple[str, ...]) -> str:
+    """One of these; the first where nothing is said."""
+    text = os.environ.get(name) or choices[0]
+    if text not in choices:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(choices)}: {text!r}")
+    return text
+
+
 def _secret_key() -> str:
     """The key from the environment, or one made at the first start and kept beside the data."""
     given = os.environ.get("SAESTUDIO_SECRET_KEY", "")
@@ -199,8 +207,16 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1_048_576
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "formatters": {
+        "line": {"()": "trainings.logs.Line"},
+        "json": {"()": "trainings.logs.JsonLine"},
+    },
+    "handlers": {
+        "stderr": {
+            "class": "logging.StreamHandler",
+            "formatter": _choice("SAESTUDIO_LOG_FORMAT", ("line", "json")),
+        }
+    },
     "root": {
         "handlers": ["stderr"],
         "level": os.environ.get("SAESTUDIO_LOG_LEVEL", "INFO").upper(),

@@ -1,12 +1,19 @@
-"""The end of a training process's log, as it may be shown."""
+"""The end of an attempt's log as a page shows it, and what no log may hold."""
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
-TAIL_BYTES = 32_768
+from workers.engine.json_lines import JsonLines
+
+MOST_SHOWN = 32_768
+# More than is shown: an entry is longer than its message.
+_READ = 4 * MOST_SHOWN
 # Whatever else an environment may hold that is not for people's eyes.
 _SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|API_KEY|_URL$")
 _SECRET_FORMS = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
@@ -14,16 +21,35 @@ _SHORTEST = 8
 _HIDDEN = "[hidden]"
 
 
-def tail(path: Path, most_bytes: int = TAIL_BYTES) -> str:
-    """The last lines, cut at a line and without secrets; empty while there is no file."""
+class Line(logging.Formatter):
+    """A record as a line for people, without secrets."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(name)s %(message)s")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return scrub(super().format(record))
+
+
+class JsonLine(JsonLines):
+    """A record as a line for machines, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return scrub(super().format(record))
+
+
+def tail(path: Path, most: int = MOST_SHOWN) -> str:
+    """The last lines, at most so many characters; empty while there is no file."""
     try:
         with path.open("rb") as file:
             size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - most_bytes))
+            file.seek(max(0, size - _READ))
             text = file.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
-    return scrub(text if size <= most_bytes else text.partition("\n")[2])
+    lines = text.split("\n") if size <= _READ else text.split("\n")[1:]
+    shown = scrub("\n".join(_shown(lines)))
+    return shown if len(shown) <= most else shown[-most:].partition("\n")[2]
 
 
 def scrub(text: str) -> str:
@@ -32,3 +58,19 @@ def scrub(text: str) -> str:
         if _SECRET_NAMES.search(name) and len(value) >= _SHORTEST:
             text = text.replace(value, _HIDDEN)
     return _SECRET_FORMS.sub(_HIDDEN, text)
+
+
+def _shown(lines: list[str]) -> Iterator[str]:
+    """Entries as a person reads them; a line that is none stays as it is."""
+    for line in lines:
+        try:
+            entry = json.loads(line) if line.startswith("{") else None
+        except ValueError:
+            entry = None
+        if not isinstance(entry, dict) or "message" not in entry:
+            yield line
+            continue
+        head = f"{str(entry.get('time', ''))[:19].replace('T', ' ')} {entry['level']}".strip()
+        yield f"{head} {entry['message']}" if entry.get("level") else str(entry["message"])
+        if "exc_info" in entry:
+            yield str(entry["exc_info"])

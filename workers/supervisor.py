@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any
 from uuid import UUID
@@ -27,6 +27,7 @@ from django.db import OperationalError
 from trainings import cache
 from trainings.models import Checkpoint, Training
 from workers.engine.config import RunSpec
+from workers.engine.events import in_words
 from workers.engine.voice import NO_PULSE
 
 from .log import Log
@@ -50,6 +51,10 @@ PULSE_EVERY, PULSE_LOST = 5.0, 40.0
 STILL, TIMES_STILL, TIMES_HUNG = 60.0, 3, 10
 # For the last lines of a child that is gone.
 LOG_PATIENCE = 10.0
+WISHES = {
+    signal.SIGTERM: "Asked to stop: a checkpoint and the SAE first",
+    signal.SIGUSR1: "The worker ends: a checkpoint first, then the run is queued again",
+}
 SECRETS = (
     "SAESTUDIO_SECRET_KEY",
     "DATABASE_URL",
@@ -104,16 +109,22 @@ class Attempt:
     def run(self) -> None:
         with spawn(self.folder, subprocess.PIPE, watched=True) as child:
             assert child.stderr is not None
-            log = Log(self.log_path, child.stderr.buffer)  # type: ignore[attr-defined]
-            try:
-                self._follow(child)
-            except LeaseLost:
-                logger.warning("%s was taken over; its process is ended", self.training_id)
-                return
-            finally:
-                end(child)
-                log.finish(LOG_PATIENCE)
-        self._close(child.returncode)
+            with closing(Log(self.log_path, child.stderr.buffer)) as self.log:  # type: ignore[attr-defined]
+                attempt = self.recorder.attempt
+                self.log.say("INFO", f"Attempt {attempt} starts", attempt=attempt, pid=child.pid)
+                self._see_through(child)
+
+    def _see_through(self, child: subprocess.Popen[str]) -> None:
+        try:
+            self._follow(child)
+        except LeaseLost:
+            logger.warning("%s was taken over; its process is ended", self.training_id)
+            self.log.say("WARNING", "Another worker has taken over; this attempt ends")
+            return
+        finally:
+            end(child)
+            self.log.finish(LOG_PATIENCE)
+        self._close(child.wait())
 
     def _follow(self, child: subprocess.Popen[str]) -> None:
         """Hear the child until it has said its last word and is gone."""
@@ -124,6 +135,7 @@ class Attempt:
                 self._flush()
             if self.told is None and (wish := self._wish()):
                 self.told = wish
+                self.log.say("INFO", WISHES[wish])
                 child.send_signal(wish)
             self._pulse(child)
             if self._stands_still(child):
@@ -154,6 +166,7 @@ class Attempt:
             "its log says where each of its threads stood."
         )
         logger.warning("%s: %s", self.training_id, self.hung)
+        self.log.say("ERROR", self.hung)
         child.send_signal(signal.SIGUSR2)
         with suppress(subprocess.TimeoutExpired):
             child.wait(timeout=2)  # its log is written; then it is ended
@@ -184,11 +197,17 @@ class Attempt:
         if event["event"] == "beat":
             return
         self._phase = event.get("phase", self._phase)
+        self._log(event)
         if event["event"] in FINAL or event["event"] == "paused":
             self.final = event
         if event["event"] != "paused":
             self.recorder.take(event)
         self.on_event(event)
+
+    def _log(self, event: Event) -> None:
+        words = in_words(event)
+        if words:
+            self.log.say(*words, event=event["event"], step=event.get("step"))
 
     def _flush(self) -> None:
         try:
@@ -217,6 +236,7 @@ class Attempt:
     def _close(self, returncode: int) -> None:
         if self.final is None:
             self.final = self._last_word(returncode)
+            self._log(self.final)
             if self.final["event"] in FINAL:
                 self.recorder.take(self.final)
         deadline = time.monotonic() + 600

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from trainings.models import Training
 
 EVERY = 30.0
-LOG_BYTES = 1000
+LOG_CHARACTERS = 1000
 logger = logging.getLogger("workers.sweeper")
 
 
@@ -52,7 +52,7 @@ def _lost_too_often(training: Training) -> str:
     """The cause, as far as it is known, with the last lines of the log."""
     from trainings import logs
 
-    lines = logs.tail(training.log_path, LOG_BYTES).strip()
+    lines = logs.tail(training.log_path, LOG_CHARACTERS).strip()
     return (
         "The worker was lost three times without a new checkpoint. Most often the machine went "
         "down or ran out of memory. The run can be resumed."

@@ -64,7 +64,7 @@ def test_page_shows_checkpoints_log_and_table(client: Client, home: Any) -> None
         training=run, attempt=1, step=1000, path="/c", size_bytes=64_000_000, sha256="ab" * 32
     )
     run.attempt_folder(1).mkdir(parents=True)
-    (run.attempt_folder(1) / "log.txt").write_text("first line\nlast line\n")
+    (run.attempt_folder(1) / "log.jsonl").write_text("first line\nlast line\n")
     page = client.get(reverse("training", args=[run.pk]) + "?table").content.decode()
     for part in ("64 MB", "abababababab", "last line", "0.3333"):
         assert part in page
@@ -79,7 +79,7 @@ def test_long_log_shows_its_end_from_a_line_on(client: Client, home: Any) -> Non
     run = a_training(attempt=1, status="failed")
     run.attempt_folder(1).mkdir(parents=True)
     lines = "".join(f"line {number:06d}\n" for number in range(10_000))
-    (run.attempt_folder(1) / "log.txt").write_text(lines)
+    (run.attempt_folder(1) / "log.jsonl").write_text(lines)
     page = client.get(reverse("training", args=[run.pk])).content.decode()
     assert "line 009999" in page
     assert "line 000000" not in page

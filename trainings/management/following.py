@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Any
 
 from trainings.models import Training
+from workers.engine.events import in_words
 
 from .console import Display
 
@@ -32,15 +32,9 @@ class Follower:
                 self._display.update(self._share(event), event["phase"].replace("_", " "))
             case "progress":
                 self._display.update(self._share(event), _numbers(event))
-            case "checkpoint":
-                self._display.say(f"Checkpoint at step {event['step']:,}")
-            case "checkpoint_set_aside":
-                name = Path(event["checkpoint_path"]).name
-                self._display.say(f"Warning: {name} was not used: {event['reason']}")
-            case "resampled":
-                self._display.say(f"Step {event['step']:,}: {event['count']:,} latents resampled")
-            case "warning":
-                self._display.say(f"Warning: {event['message']}")
+            case "checkpoint" | "checkpoint_set_aside" | "resampled" | "warning":
+                level, words = in_words(event) or ("", "")
+                self._display.say(f"Warning: {words}" if level == "WARNING" else words)
 
     def _share(self, event: dict[str, Any]) -> float:
         return float((event.get("step") or 0) / self._training.num_steps)

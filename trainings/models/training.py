@@ -94,7 +94,7 @@ class Training(Leased):
     @property
     def log_path(self) -> Path:
         """Of the newest attempt."""
-        return self.attempt_folder(self.attempt) / "log.txt"
+        return self.attempt_folder(self.attempt) / "log.jsonl"
 
     @property
     def has_ended(self) -> bool:

@@ -20,6 +20,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
+from .json_lines import JsonLines
 from .parent import die_with_parent
 from .voice import Voice, end_without_pulse
 
@@ -49,9 +50,7 @@ def main() -> int:
     stop = _set_by(signal.SIGTERM, signal.SIGINT)
     pause = _set_by(signal.SIGUSR1)
     out = _events_only()
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
+    _log(as_json=bool(arguments.watched))
     # OpenMP's threads spin while they wait for each other, which is ruinous where another process
     # (the web server, a browser) wants the same cores: measured in docs/performance.md.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -62,6 +61,14 @@ def main() -> int:
     if arguments.rehearse:
         return rehearsed(run_dir.absolute(), out)
     return run(run_dir.absolute(), Voice(out, beats=bool(arguments.watched)), stop, pause)
+
+
+def _log(*, as_json: bool) -> None:
+    """To standard error: lines for people, or for the supervisor's log."""
+    handler = logging.StreamHandler(sys.stderr)
+    plain = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(JsonLines() if as_json else plain)
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 
 def _keep_freed_memory() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 
@@ -158,6 +159,32 @@ class Failed(Event):
 
     name: ClassVar[str] = "failed"
     error: str
+
+
+def in_words(event: dict[str, Any]) -> tuple[str, str] | None:
+    """How serious an event is, as logs say it, and a sentence; None for points and beats."""
+    step = f"{event.get('step') or 0:,}"
+    match event["event"]:
+        case "phase":
+            return "INFO", event["phase"].replace("_", " ").capitalize()
+        case "started" if event.get("resumed_from") is not None:
+            return "INFO", f"Goes on from step {step}"
+        case "started":
+            return "INFO", "Starts from step 0"
+        case "checkpoint":
+            return "INFO", f"Checkpoint at step {step}"
+        case "checkpoint_set_aside":
+            name = Path(event["checkpoint_path"]).name
+            return "WARNING", f"{name} was not used: {event['reason']}"
+        case "resampled":
+            return "INFO", f"Step {step}: {event['count']:,} latents resampled"
+        case "warning":
+            return "WARNING", str(event["message"])
+        case "completed" | "stopped" | "paused":
+            return "INFO", f"{event['event'].capitalize()} at step {step}"
+        case "failed" | "interrupted":
+            return "ERROR", str(event["error"])
+    return None
 
 
 def finite(value: Any) -> Any:
