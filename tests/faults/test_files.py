@@ -196,3 +196,25 @@ def test_loss_is_no_number(fault: Fault) -> None:
     assert "no longer a finite number" in (training.error_message or "")
     fault.measured["steps made"] = training.current_step
     assert training.current_step <= 10
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        "checkpoint.tensors",
+        pytest.param("checkpoint.begun", marks=pytest.mark.long),
+        pytest.param("checkpoint.renamed", marks=pytest.mark.long),
+    ],
+)
+def test_stop_is_asked_inside_a_checkpoint(
+    fault: Fault, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    """Stop asked inside a checkpoint: that one and the last one are whole, and the SAE is there."""
+    training = killed_at(monkeypatch, f"{point}:2:SIGTERM")
+    assert training.status == "stopped"
+    assert Path(training.sae_path or "").is_dir()
+    steps = set(Checkpoint.objects.filter(training=training).values_list("step", flat=True))
+    assert {2 * INTERVAL, training.current_step} <= steps
+    fault.measured["steps after it was asked"] = training.current_step - 2 * INTERVAL
+    training = again(training)
+    assert (training.status, training.current_step) == ("completed", RUN["num_steps"])

@@ -108,7 +108,7 @@ def test_a_log_without_end(child: Install, fault: Fault) -> None:
 def test_secrets_in_a_log(
     child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    """Secrets printed by a training: none is in its log or on its page, and the process has none."""
+    """Secrets printed by a training: none is in its log or its page, and the process has none."""
     token = "hf_" + "a1B2" * 8
     monkeypatch.setenv("SOME_API_KEY", "sesame-open-wide")
     monkeypatch.setenv("HF_TOKEN", token)

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from django.db import models, transaction
-from django.db.models import F, Max, Q
+from django.db.models import Case, F, Max, Q, Value, When
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from trainings import live, nudge
@@ -58,6 +58,15 @@ class Place(NamedTuple):
     @property
     def ahead(self) -> int:
         return self.running + self.before
+
+
+# A run whose attempt has ended waits for the next one, unless it was asked to stop.
+_ASKED_TO_STOP = Q(stop_requested_at__isnull=False)
+GO_ON: dict[str, Any] = {
+    "status": Case(When(_ASKED_TO_STOP, then=Value(Status.STOPPED)), default=Value(Status.PENDING)),
+    "completed_at": Case(When(_ASKED_TO_STOP, then=Now()), default=None),
+    "lease_expires_at": None,
+}
 
 
 class TrainingQuerySet(LeasedQuerySet):
@@ -199,8 +208,11 @@ class TrainingQuerySet(LeasedQuerySet):
         return self._won(pk, self.end(pk, attempt, Status.FAILED, **failed))
 
     def hand_back(self, pk: Any, attempt: int) -> bool:
-        """A worker that ends in good order leaves its run to the next one, in its old place."""
-        return self._won(pk, self.end(pk, attempt, Status.PENDING))
+        """A worker that ends in good order leaves its run to the next one, in its old place.
+
+        One that was asked to stop meanwhile is stopped.
+        """
+        return self._won(pk, self.held(pk, attempt).update(**GO_ON))
 
     def give_up(self, pk: Any, reason: str) -> bool:
         """Fail a run that is lost too often, or that waits for something that cannot come."""
@@ -231,11 +243,12 @@ class TrainingQuerySet(LeasedQuerySet):
         return self.filter(idle, delete_requested_at__isnull=False)
 
     def _go_on_later(self) -> int:
-        """Queue these runs in their old place unless interrupted too often; how many were."""
+        """Queue these runs in their old place unless interrupted too often; how many were.
+
+        Those that were asked to stop are stopped, and keep their checkpoints.
+        """
         return self.filter(interruptions__lt=MAX_INTERRUPTIONS).update(
-            status=Status.PENDING,
-            lease_expires_at=None,
-            interruptions=F("interruptions") + 1,
+            interruptions=F("interruptions") + 1, **GO_ON
         )
 
     def _won(self, pk: Any, rows: int) -> bool:

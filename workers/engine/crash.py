@@ -1,6 +1,7 @@
 """Named places at which a test can have this process killed, as a power cut would.
 
-`SAESTUDIO_CRASH=checkpoint.manifest:2` kills it the second time it comes by that place.
+`SAESTUDIO_CRASH=checkpoint.manifest:2` kills it the second time it comes by that place;
+`SAESTUDIO_CRASH=checkpoint.manifest:2:SIGTERM` sends it another signal there.
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ def point(name: str) -> None:
     wanted = os.environ.get(VARIABLE)
     if not wanted:
         return
-    place, _, time = wanted.partition(":")
+    words = wanted.split(":")
+    place, time, number = words + ["1", "SIGKILL"][len(words) - 1 :]
     if place != name:
         return
     _passed[name] = _passed.get(name, 0) + 1
-    if _passed[name] == int(time or 1):
-        os.kill(os.getpid(), signal.SIGKILL)
+    if _passed[name] == int(time):
+        os.kill(os.getpid(), signal.Signals[number])
