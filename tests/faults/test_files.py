@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -218,3 +219,59 @@ def test_stop_is_asked_inside_a_checkpoint(
     fault.measured["steps after it was asked"] = training.current_step - 2 * INTERVAL
     training = again(training)
     assert (training.status, training.current_step) == ("completed", RUN["num_steps"])
+
+
+SHORT_OF_MEMORY = """
+import os, sys
+sys.path.insert(0, os.getcwd())
+import torch
+from workers.engine.__main__ import main
+from workers.engine.language_model import LanguageModel
+whole, passes = LanguageModel._pass, 0
+def limited(self, part):
+    global passes
+    passes += 1
+    if passes > {after} and len(part) > {fits}:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
+    return whole(self, part)
+LanguageModel._pass = limited
+sys.exit(main())
+"""
+
+
+@pytest.fixture
+def short_of_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., contextlib.AbstractContextManager[None]]:
+    """The real engine on a device that runs out of memory after some forward passes."""
+
+    @contextlib.contextmanager
+    def short(*, after: int, fits: int) -> Iterator[None]:
+        script = tmp_path / "short.py"
+        script.write_text(SHORT_OF_MEMORY.format(after=after, fits=fits), encoding="utf-8")
+        with monkeypatch.context() as patch:
+            patch.setattr(supervisor, "ENGINE", (str(script),))
+            yield
+
+    return short
+
+
+def test_memory_ends(
+    fault: Fault, short_of_memory: Callable[..., contextlib.AbstractContextManager[None]]
+) -> None:
+    """Device out of memory in mid-run: what fits in parts goes on in parts and says so; where
+    nothing fits the run fails with what to choose instead, and goes on once there is room."""
+    with short_of_memory(after=3, fits=2):
+        training = run(a_training(hyperparameters=RUN))
+    assert training.status == "completed"
+    assert "forward_passes" in {warning["code"] for warning in training.run_warnings}
+    with short_of_memory(after=5, fits=0):
+        training = run(a_training(hyperparameters=RUN))
+    assert training.status == "failed"
+    assert "pass over one context" in (training.error_message or "")
+    kept = training.current_step
+    assert kept > 0
+    training = again(training)
+    assert training.status == "completed"
+    fault.measured["steps repeated"] = kept - (training.run_facts["resumed_from"] or 0)
+    assert fault.measured["steps repeated"] <= INTERVAL + RUN["log_interval"]
