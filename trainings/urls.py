@@ -14,6 +14,7 @@ urlpatterns = [
     path("trainings/new/measured/<uuid:rehearsal_id>", rehearsal.show, name="rehearsal"),
     path("trainings/<uuid:training_id>", training.training, name="training"),
     path("trainings/<uuid:training_id>/points", training.points, name="points"),
+    path("trainings/<uuid:training_id>/log", training.log, name="log"),
     path(
         "trainings/<uuid:training_id>/hyperparameters",
         training.hyperparameters,

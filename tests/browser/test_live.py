@@ -153,6 +153,91 @@ def test_lost_server_is_said_and_its_return_needs_no_reload(
     assert points_of(page, run) == 50
 
 
+def test_page_that_slept_for_a_day_catches_up_without_a_reload(
+    stage: Studio, visit: Callable[..., Any], run: str
+) -> None:
+    page = visit(stage)
+    loaded(page, run)
+    page.evaluate("window.sameDocument = true")
+    # Meanwhile the run goes on and ends, and the server is another one.
+    sleep = page.context.new_cdp_session(page)
+    sleep.send("Page.setWebLifecycleState", {"state": "frozen"})
+    stage.python(
+        "from trainings.models import Training; from tests.browser import rows; "
+        f"run = Training.objects.get(pk='{run}'); run.metrics.all().delete(); "
+        "rows.give_points(run, 1000); "
+        "Training.objects.filter(pk=run.pk).update(status='stopped', current_step=1000, "
+        "event_seq=run.event_seq + 5000, completed_at=run.created_at)"
+    )
+    stage.processes["web"].terminate()
+    stage.processes["web"].wait()
+    stage.start("web")
+    sleep.send("Page.setWebLifecycleState", {"state": "active"})
+    page.locator(f"#status-{run}", has_text="Stopped").wait_for(timeout=60_000)
+    wait_for(lambda: points_of(page, run) == 100, "the points of the night")
+    assert page.evaluate("window.sameDocument")
+
+
+def test_socket_that_ends_in_good_order_is_opened_again(
+    stage: Studio, visit: Callable[..., Any], run: str, redis_server: str
+) -> None:
+    """Daphne closes each after a day, with the code for a normal end."""
+    page = visit(stage)
+    loaded(page, run)
+    routed: list[Any] = []
+
+    def through(socket: Any) -> None:
+        socket.connect_to_server()
+        routed.append(socket)
+
+    page.route_web_socket("**/ws/trainings", through)
+    page.reload()
+    loaded(page, run)
+    wait_for(lambda: page.evaluate("true") and routed, "the first socket")
+    before = points_of(page, run)
+    routed[0].close(code=1000, reason="")
+    wait_for(lambda: page.evaluate("true") and len(routed) == 2, "the second socket")
+    page.locator("#connection").wait_for(state="hidden")
+    point = a_point(510, 1000)
+    say(run, seq_of(page, run) + 1, "progress", **point, points=[point])
+    wait_for(lambda: points_of(page, run) == before + 1, "a point over the second socket")
+
+
+def test_run_next_moves_the_cards_of_the_queue_at_once(
+    stage: Studio, visit: Callable[..., Any], picture: Callable[..., None], run: str
+) -> None:
+    first, last = stage.python(
+        "from tests.browser import rows; "
+        "print(*(rows.waiting(name).pk for name in ('first', 'last')))"
+    ).split()
+    page = visit(stage)
+    loaded(page, run)
+    page.locator(f"#outcome-{last}", has_text="Queued behind 2 runs").wait_for()
+    picture(page, "trainings-queued-1440-light", full_page=True)
+    page.locator(f"#actions-{last}").get_by_role("button", name="Run next").click()
+    page.locator(f"#outcome-{last}", has_text="Queued behind 1 run").wait_for()
+    page.locator(f"#outcome-{first}", has_text="Queued behind 2 runs").wait_for()
+    assert page.locator(f"#actions-{last}").get_by_role("button", name="Run next").count() == 0
+
+
+def test_log_is_read_again_where_it_stands(
+    stage: Studio, visit: Callable[..., Any], run: str
+) -> None:
+    log = stage.home / "trainings" / run / "attempt-1" / "log.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text("first words\n")
+    page = visit(stage, f"/trainings/{run}")
+    page.get_by_text("first words").wait_for()
+    page.evaluate("window.sameDocument = true")
+    log.write_text("first words\nsecond words\n")
+    page.locator("#log").get_by_role("link", name="Refresh").click()
+    page.get_by_text("second words").wait_for()
+    assert page.evaluate("window.sameDocument")
+    with page.expect_download() as saved:
+        page.locator("#log").get_by_role("link", name="Download").click()
+    assert saved.value.path().read_text() == log.read_text()
+
+
 def test_lost_login_is_said(stage: Studio, visit: Callable[..., Any], run: str) -> None:
     page = visit(stage)
     loaded(page, run)

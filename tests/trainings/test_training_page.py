@@ -85,6 +85,23 @@ def test_long_log_shows_its_end_from_a_line_on(client: Client, home: Any) -> Non
     assert "line 000000" not in page
 
 
+def test_log_of_each_attempt_can_be_read_and_downloaded(client: Client, home: Any) -> None:
+    run = a_training(attempt=2, status="failed")
+    for attempt in (1, 2):
+        run.attempt_folder(attempt).mkdir(parents=True)
+        run.log_of(attempt).write_text(f"of attempt {attempt}\n")
+    url = reverse("log", args=[run.pk])
+    assert "of attempt 2" in client.get(url).content.decode()
+    assert "of attempt 1" in client.get(f"{url}?attempt=1").content.decode()
+    for nonsense in ("0", "3", "-1", "x", "../1"):
+        assert "of attempt 2" in client.get(url, {"attempt": nonsense}).content.decode()
+    whole = client.get(f"{url}?attempt=1&download")
+    assert b"".join(whole.streaming_content) == b"of attempt 1\n"  # type: ignore[attr-defined]
+    assert "attachment" in whole.headers["Content-Disposition"]
+    run.log_of(1).unlink()
+    assert client.get(f"{url}?attempt=1&download").status_code == 404
+
+
 def test_hyperparameters_are_marked_where_they_differ(client: Client) -> None:
     run = a_training(hyperparameters={"num_steps": 2000})
     page = client.get(reverse("hyperparameters", args=[run.pk])).content.decode()

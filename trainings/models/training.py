@@ -91,10 +91,13 @@ class Training(Leased):
     def attempt_folder(self, attempt: int) -> Path:
         return self.folder / f"attempt-{attempt}"
 
+    def log_of(self, attempt: int) -> Path:
+        return self.attempt_folder(attempt) / "log.jsonl"
+
     @property
     def log_path(self) -> Path:
         """Of the newest attempt."""
-        return self.attempt_folder(self.attempt) / "log.jsonl"
+        return self.log_of(self.attempt)
 
     @property
     def has_ended(self) -> bool:

@@ -8,7 +8,8 @@ import uuid
 
 import numpy as np
 from django.contrib import messages
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
@@ -36,6 +37,7 @@ SERIES = (
 MAX_POINTS = 1000
 TABLE_ROWS = 200
 MAX_CHECKPOINTS = 50
+MAX_ATTEMPTS = 6
 
 
 @require_safe
@@ -44,7 +46,7 @@ def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     context = {
         "card": card,
         "checkpoints": _checkpoints(card.training),
-        "log": logs.tail(card.training.log_path),
+        **_log(request, card.training),
         "table": _table(card.training) if "table" in request.GET else None,
     }
     return render(request, "training/detail.html", context)
@@ -63,6 +65,19 @@ def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     last = rows[-1][0] if rows else max(after, 0)
     answer = {"seq": run.event_seq, "attempt": run.attempt, "last_step": last, "series": series}
     return JsonResponse(answer)
+
+
+@require_safe
+def log(request: HttpRequest, training_id: uuid.UUID) -> HttpResponseBase:
+    """The last lines of an attempt's log; with `download`, the file that holds them."""
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    if "download" not in request.GET:
+        return render(request, "training/_log.html", {"training": run, **_log(request, run)})
+    attempt = _attempt(request, run)
+    path = run.log_of(attempt)
+    if not path.is_file():
+        raise Http404("This attempt has no log.")
+    return FileResponse(path.open("rb"), as_attachment=True, filename=f"{run.id}-{attempt}.jsonl")
 
 
 @require_safe
@@ -153,6 +168,18 @@ def _changed(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 
 def _card(training_id: uuid.UUID) -> Card:
     return cards([get_object_or_404(shown(), pk=training_id)])[0]
+
+
+def _log(request: HttpRequest, run: Training) -> dict[str, object]:
+    attempt = _attempt(request, run)
+    newest = range(max(1, run.attempt - MAX_ATTEMPTS + 1), run.attempt + 1)
+    return {"log": logs.tail(run.log_of(attempt)), "attempt": attempt, "attempts": newest}
+
+
+def _attempt(request: HttpRequest, run: Training) -> int:
+    """The one that is asked for, where there was one; else the newest."""
+    asked = _whole(request, "attempt", run.attempt)
+    return asked if 1 <= asked <= run.attempt else run.attempt
 
 
 def _checkpoints(run: Training) -> list[Checkpoint]:
