@@ -170,6 +170,7 @@ def completed(name: str = "smollm2-135m-l5-topk-8x") -> Training:
         run_facts={"device": "cpu", "dtype": "float32", "d_sae": 4608, "cached_fraction": 1.0},
     )
     give_points(run, 1000)
+    give_log(run)
     folder = "/data/sae/trainings/7c9a/attempt-1"
     Sae.objects.create(
         training=run,
@@ -194,6 +195,30 @@ def completed(name: str = "smollm2-135m-l5-topk-8x") -> Training:
             **columns,
         )
     return run
+
+
+def give_log(run: Training) -> None:
+    """What such a run's log holds."""
+    begun = run.started_at or timezone.now()
+    entries = (
+        (0, "INFO", "Attempt 1 starts"),
+        (1, "INFO", "Loading model"),
+        (4, "INFO", "Starts from step 0"),
+        (5, "INFO", "Training"),
+        (196, "INFO", "Checkpoint at step 800"),
+        (221, "INFO", "Checkpoint at step 900"),
+        (222, "WARNING", "step-000800 was not used: tensors.safetensors is not what it was"),
+        (246, "INFO", "Checkpoint at step 1,000"),
+        (247, "INFO", "Evaluating"),
+        (251, "INFO", "Exporting"),
+        (252, "INFO", "Completed at step 1,000"),
+    )
+    lines = (
+        {"time": (begun + timedelta(seconds=at)).isoformat(), "level": level, "message": text}
+        for at, level, text in entries
+    )
+    run.log_path.parent.mkdir(parents=True, exist_ok=True)
+    run.log_path.write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
 def failed(name: str = "smollm2-135m-l11-standard-16x") -> Training:
