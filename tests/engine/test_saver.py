@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from workers.engine import checkpoint, events
+from workers.engine import checkpoint, events, machine
 from workers.engine.checkpoint import Saved
 from workers.engine.config import RunSpec
 from workers.engine.saver import Saver
@@ -43,6 +43,22 @@ def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, disk: threading
     assert (told.step, told.fvu) == (10, 0.5)
     assert torch.equal(tensors["w"], torch.ones(3))  # as it was at step 10
     assert numbers["counts"] == [1, 2]
+
+
+def test_without_memory_for_a_copy_training_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(machine, "left_bytes", lambda: 100)
+    weights = torch.ones(1000)
+    with Saver(tmp_path) as saver:
+        (told,) = saver.begin(10, {"w": weights}, {}, None)
+        weights += 1
+        assert list(saver.wait()) == []
+        assert told.stalled_seconds >= told.seconds
+        assert list(saver.begin(20, {"w": torch.ones(3)}, {}, None)) == []  # a small one fits
+    assert "Memory is short" in caplog.text
+    tensors, _ = checkpoint.load(Path(told.checkpoint_path))
+    assert torch.equal(tensors["w"], torch.ones(1000))
 
 
 def test_one_that_is_due_early_waits_for_the_one_before(

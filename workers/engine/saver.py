@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from torch import Tensor
 
-from . import checkpoint
+from . import checkpoint, machine
 from .checkpoint import Saved
 from .events import CheckpointSaved
+
+log = logging.getLogger(__name__)
 
 
 class Saver:
     """Copies a state and writes the copy in a thread of its own, one at a time.
 
     At most one copy lies in memory: a checkpoint that is due while the one before is still being
-    written waits for it. What went wrong in the thread is raised in `begin`, `done` or `wait`.
+    written waits for it. Where other processes have left no memory for a copy, training waits for
+    the writing: better slow than ended by the system. What went wrong in the thread is raised in
+    `begin`, `done` or `wait`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -46,11 +52,16 @@ class Saver:
         """Have this state written; yields the one that had to be waited for."""
         begun = time.perf_counter()
         yield from self.wait()
+        room = _room_for_a_copy(tensors)
         # Copies even on the processor: the steps to come write into these tensors and lists.
-        copies = {name: value.detach().to("cpu", copy=True) for name, value in tensors.items()}
+        copies = {name: value.detach().to("cpu", copy=room) for name, value in tensors.items()}
         numbers = deepcopy(numbers)
         stalled = time.perf_counter() - begun
         self._writing = self._thread.submit(self._write, step, copies, numbers, fvu, stalled)
+        if not room:
+            log.warning("Memory is short: training waits while the checkpoint is written.")
+            (saved,) = self.wait()
+            yield replace(saved, stalled_seconds=time.perf_counter() - begun)
 
     def done(self) -> Iterator[CheckpointSaved]:
         """The checkpoint that has been finished meanwhile, if any."""
@@ -81,3 +92,8 @@ class Saver:
             stalled_seconds=stalled,
             fvu=fvu,
         )
+
+
+def _room_for_a_copy(tensors: dict[str, Tensor]) -> bool:
+    left = machine.left_bytes()
+    return left is None or left > sum(value.nbytes for value in tensors.values())
