@@ -2,11 +2,23 @@
 
 from django.urls import path
 
-from .views import cache, catalog, checklist, preparing, rehearsal, saes, start, training, trainings
+from .views import (
+    bulk,
+    cache,
+    catalog,
+    checklist,
+    preparing,
+    rehearsal,
+    saes,
+    start,
+    training,
+    trainings,
+)
 
 urlpatterns = [
     path("", trainings.trainings, name="trainings"),
     path("trainings/fragments", trainings.fragments, name="fragments"),
+    path("trainings/bulk", bulk.bulk, name="bulk"),
     path("trainings/new", start.new, name="new_training"),
     path("trainings/new/fields", start.fields, name="new_training_fields"),
     path("trainings/new/check", start.check, name="new_training_check"),

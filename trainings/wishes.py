@@ -41,6 +41,12 @@ def act(action: Action, ids: Iterable[UUID], *, from_scratch: bool = False) -> l
     return [_outcome(action, pk, rows.get(pk), from_scratch) for pk in wanted]
 
 
+def refusal(action: Action, training: Training) -> str:
+    """Why this cannot be done to the run as it stands; empty where it can."""
+    able = {"delete": True, "stop": training.can_stop}.get(action, training.can_restart)
+    return "" if able else _REFUSED[action]
+
+
 def restart(training: Training, *, from_scratch: bool) -> bool:
     """Queue it again and tell the workers. False where it neither failed nor was stopped."""
     done = Training.objects.restart(training.pk, from_scratch=from_scratch)

@@ -1,14 +1,21 @@
-// Keys of the Trainings page: n starts a training, / searches, j and k move between cards.
+// Keys of the Trainings page: n starts a training, / searches, j and k move between cards, x selects
+// the one that has the focus, Shift and x all up to it.
+
+import { pick } from "./select.js";
 
 function typing(element) {
-  return element.closest("input, select, textarea, dialog, [contenteditable]");
+  return element.closest("input:not([type=checkbox]), select, textarea, dialog, [contenteditable]");
+}
+
+function here() {
+  return document.activeElement.closest("#cards [data-run]");
 }
 
 function move(by) {
   const titles = [...document.querySelectorAll("#cards [data-run] h2 a")];
   if (!titles.length) return;
-  const here = titles.indexOf(document.activeElement);
-  const next = here < 0 ? 0 : Math.min(titles.length - 1, Math.max(0, here + by));
+  const at = titles.indexOf(here()?.querySelector("h2 a"));
+  const next = at < 0 ? 0 : Math.min(titles.length - 1, Math.max(0, at + by));
   titles[next].focus();
   titles[next].closest("[data-run]").scrollIntoView({ block: "nearest" });
 }
@@ -18,6 +25,8 @@ const KEYS = {
   "/": () => document.getElementById("search")?.focus(),
   j: () => move(1),
   k: () => move(-1),
+  x: () => pick(here(), false),
+  X: () => pick(here(), true),
 };
 
 document.addEventListener("keydown", (event) => {

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
 
 from trainings.models import Sae, Training
 from trainings.models.transitions import Place
@@ -183,3 +187,14 @@ def cards(trainings: Iterable[Training]) -> list[Card]:
 def shown() -> Any:
     """Trainings with all their cards read, in one query."""
     return Training.objects.visible().select_related("model", "dataset", "tokenization", "sae")
+
+
+def changed(request: HttpRequest, ids: Collection[UUID]) -> HttpResponse:
+    """The new parts of these cards for the page that asked, and its dialog closed."""
+    found = cards(shown().filter(pk__in=ids))
+    gone = set(ids) - {card.training.pk for card in found}
+    context = {"cards": found, "gone": gone, "arrived": []}
+    response = render(request, "training/_fragments.html", context)
+    response["HX-Trigger"] = "dialog:close"
+    response["HX-Reswap"] = "none"
+    return response

@@ -19,7 +19,7 @@ from trainings.models import Checkpoint, Training, TrainingMetric
 from workers.engine.config import FieldSpec, sections
 from workers.engine.config.fields import show as show_number
 
-from .cards import Card, cards, shown
+from .cards import Card, cards, changed, shown
 from .downsample import downsample
 from .pages import back, dialog, in_page
 
@@ -158,12 +158,7 @@ def _changed(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """The card's new parts for an open page; else the way back."""
     if not in_page(request):
         return back(request, reverse("trainings"))
-    found = cards(shown().filter(pk=training_id))
-    context = {"cards": found, "gone": [] if found else [training_id], "arrived": []}
-    response = render(request, "training/_fragments.html", context)
-    response["HX-Trigger"] = "dialog:close"
-    response["HX-Reswap"] = "none"
-    return response
+    return changed(request, [training_id])
 
 
 def _card(training_id: uuid.UUID) -> Card:

@@ -1,0 +1,45 @@
+// Cards chosen for what is done to many: a click, x for one, Shift and x or click up to another.
+
+const count = document.getElementById("picked");
+let last = null;
+
+function boxes() {
+  return [...document.querySelectorAll(".pick input")];
+}
+
+function show() {
+  const chosen = boxes().filter((box) => box.checked);
+  for (const box of boxes()) box.closest("[data-run]").classList.toggle("picked-card", box.checked);
+  count.hidden = !chosen.length;
+  count.textContent = `${chosen.length} selected`;
+}
+
+function upTo(box) {
+  const all = boxes();
+  const from = all.indexOf(last);
+  const to = all.indexOf(box);
+  if (from < 0) return;
+  for (const between of all.slice(Math.min(from, to), Math.max(from, to) + 1)) between.checked = box.checked;
+}
+
+// Called by the keys: `card` is the one that has the focus.
+export function pick(card, range) {
+  const box = card?.querySelector(".pick input");
+  if (!box) return;
+  box.checked = range ? true : !box.checked;
+  if (range) upTo(box);
+  last = box;
+  show();
+}
+
+if (count) {
+  document.addEventListener("click", (event) => {
+    if (!event.target.matches(".pick input")) return;
+    if (event.shiftKey) upTo(event.target);
+    last = event.target;
+    show();
+  });
+  // A deleted card takes its choice along.
+  document.addEventListener("htmx:oobAfterSwap", show);
+  show();
+}

@@ -1,0 +1,100 @@
+"""The same to many trainings: a dialog that says what would happen to each, then one request."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any, cast, get_args
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.views.decorators.http import require_http_methods
+
+from trainings import wishes
+from trainings.models import Training
+from trainings.models.transitions import Status
+from trainings.wishes import Action
+
+from .cards import changed
+from .pages import back, dialog, in_page
+
+MOST = 500
+TITLES: dict[Action, str] = {
+    "delete": "Delete trainings",
+    "retry": "Retry trainings",
+    "resume": "Resume trainings",
+    "stop": "Stop trainings",
+}
+DONE: dict[Action, str] = {
+    "delete": "being deleted with their files",
+    "retry": "queued again",
+    "resume": "queued again",
+    "stop": "stopping",
+}
+# Whole groups that a wish makes sense for, where no card is chosen.
+GROUPS: dict[Action, tuple[Status, ...]] = {
+    "delete": (Status.FAILED, Status.STOPPED, Status.COMPLETED),
+    "retry": (Status.FAILED, Status.STOPPED),
+    "resume": (Status.STOPPED, Status.FAILED),
+    "stop": (Status.PENDING, Status.RUNNING),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chosen run and why it is left as it is; empty if it is not."""
+
+    training: Training
+    refused: str
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+def bulk(request: HttpRequest) -> HttpResponse:
+    """Asks, with the runs named; a post does it and reports."""
+    given = request.POST if request.method == "POST" else request.GET
+    if given.get("action") not in get_args(Action):
+        return HttpResponseBadRequest(f"action must be one of {', '.join(get_args(Action))}")
+    action = cast(Action, given["action"])
+    if request.method == "POST":
+        return _do(request, action, _ids(given.getlist("ids")))
+    return dialog(request, "training/_bulk.html", _asked(request, action))
+
+
+def _asked(request: HttpRequest, action: Action) -> dict[str, Any]:
+    ids, group = _ids(request.GET.getlist("ids")), request.GET.get("status", "")
+    runs = Training.objects.visible()
+    runs = runs.filter(status=group) if group in GROUPS[action] else runs.filter(pk__in=ids)
+    chosen = [Choice(run, wishes.refusal(action, run)) for run in runs[:MOST]]
+    counts = Counter(Training.objects.visible().order_by().values_list("status", flat=True))
+    return {
+        "action": action,
+        "title": TITLES[action],
+        "chosen": chosen,
+        "able": sum(not choice.refused for choice in chosen),
+        "groups": [(status, counts[status]) for status in GROUPS[action] if counts[status]],
+    }
+
+
+def _do(request: HttpRequest, action: Action, ids: list[uuid.UUID]) -> HttpResponse:
+    scratch = request.POST.get("from") == "scratch"
+    found = wishes.act(action, ids, from_scratch=scratch)
+    done = sum(outcome.done for outcome in found)
+    if done:
+        messages.success(request, f"{done} training{'s' * (done > 1)} {DONE[action]}.")
+    reasons = Counter(outcome.message for outcome in found if not outcome.done)
+    for reason, count in reasons.items():
+        messages.info(request, f"{count} left as {'they are' if count > 1 else 'it is'}: {reason}")
+    if not in_page(request):
+        return back(request, "/")
+    return changed(request, ids)
+
+
+def _ids(texts: list[str]) -> list[uuid.UUID]:
+    found = []
+    for text in texts[:MOST]:
+        try:
+            found.append(uuid.UUID(text))
+        except ValueError:
+            continue
+    return found
