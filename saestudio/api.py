@@ -7,7 +7,8 @@ from ninja import NinjaAPI
 from ninja.errors import ValidationError
 from ninja.security import SessionAuth
 
-from trainings.api import router
+from templates_app.api import router as templates
+from trainings.api import router as trainings
 from workers.engine.config import ConfigError, Problem
 
 api = NinjaAPI(
@@ -17,7 +18,8 @@ api = NinjaAPI(
     auth=SessionAuth(),
     docs_url=None,
 )
-api.add_router("/trainings", router, tags=["trainings"])
+api.add_router("/trainings", trainings, tags=["trainings"])
+api.add_router("/training-templates", templates, tags=["training templates"])
 
 
 def refuse(request: HttpRequest, status: int, problems: list[Problem]) -> HttpResponse:
