@@ -9,6 +9,7 @@ from .api import api
 from .health import healthz, readyz
 
 urlpatterns: list[URLPattern | URLResolver] = [
+    path("", include("templates_app.urls")),
     path("", include("trainings.urls")),
     path("api/v1/", api.urls),
     path("login", LoginView.as_view(), name="login"),

@@ -27,9 +27,13 @@ class TemplateQuerySet(models.QuerySet["TrainingTemplate"]):
                 return tried
         raise AssertionError
 
-    def used(self, pk: Any) -> None:
-        """A training was started from it."""
-        self.filter(pk=pk).update(usage_count=F("usage_count") + 1, last_used_at=Now())
+    def used(self, pk: str) -> None:
+        """A training was started from it; what is no id is of none."""
+        try:
+            template = uuid.UUID(pk)
+        except ValueError:
+            return
+        self.filter(pk=template).update(usage_count=F("usage_count") + 1, last_used_at=Now())
 
 
 class TrainingTemplate(models.Model):

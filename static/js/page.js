@@ -6,3 +6,4 @@ import "./requests.js";
 import "./dialog.js";
 import "./copy.js";
 import "./keys.js";
+import "./menu.js";

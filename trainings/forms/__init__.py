@@ -1,6 +1,6 @@
 """What users send: a training to start, a model, a dataset, a tokenization."""
 
 from .catalog import DatasetForm, ModelForm, TokenizationForm
-from .start import StartForm
+from .start import StartForm, texts
 
-__all__ = ["DatasetForm", "ModelForm", "StartForm", "TokenizationForm"]
+__all__ = ["DatasetForm", "ModelForm", "StartForm", "TokenizationForm", "texts"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Mapping
 from typing import Any, cast
 
 from django import forms
@@ -181,6 +182,15 @@ class StartForm(forms.Form):
     def _add_problems(self, found: list[Problem]) -> None:
         for problem in found:
             self.add_error(problem.field if problem.field in self.fields else None, problem.message)
+
+
+def texts(hyperparameters: Mapping[str, Any]) -> dict[str, str]:
+    """Values as they stand in the form's fields; empty means automatic."""
+    return {
+        name: "" if value is None else value if isinstance(value, str) else show(value)
+        for name, value in hyperparameters.items()
+        if name in FIELDS
+    }
 
 
 def _source_label(row: Tokenization) -> str:

@@ -11,6 +11,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from trainings import signals
 from trainings.forms import StartForm
 from trainings.models import Rehearsal, Training
 from trainings.models.transitions import Priority
@@ -25,13 +26,18 @@ from .rehearsal import Measurement
 def new(request: HttpRequest) -> HttpResponse:
     """The dialog; a post starts the run, unless something is wrong or a warning was not seen."""
     if request.method != "POST":
-        return dialog(request, "training/_start.html", _context(_drawn(request.GET)))
+        return show(request, request.GET)
     form = StartForm(request.POST)
     if not form.is_valid():
         return _refused(request, form)
     if not form.accepts_warnings:
         return dialog(request, "training/_start.html", {**_context(form), "review": True})
     return _start(request, form)
+
+
+def show(request: HttpRequest, filled: QueryDict) -> HttpResponse:
+    """The dialog with these fields filled in."""
+    return dialog(request, "training/_start.html", _context(_drawn(filled)))
 
 
 @require_safe
@@ -66,6 +72,7 @@ def measure(request: HttpRequest) -> HttpResponse:
 
 def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
     assert form.config is not None
+    again = Training.objects.filter(pk=form.cleaned_data["id"]).exists()
     try:
         training = Training.objects.start(
             pk=form.cleaned_data["id"],
@@ -78,6 +85,8 @@ def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
         for problem in error.problems:
             form.add_error(problem.field if problem.field in form.fields else None, problem.message)
         return _refused(request, form)
+    if not again:
+        signals.started.send(Training, training=training, form=request.POST)
     if not in_page(request):
         return HttpResponseRedirect(reverse("trainings"))
     started = {"dialog:close": {}, "run:started": {"id": str(training.pk)}}
