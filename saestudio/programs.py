@@ -5,6 +5,8 @@ supervisord starts again what dies, and ends all of them when it ends.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import os
 import shlex
 import shutil
@@ -16,6 +18,8 @@ from pathlib import Path
 from django.conf import settings
 
 from . import redis_server
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,7 @@ PATIENCE = {"trainer": 120, "jobs": 30}
 def programs() -> list[Program]:
     """What this machine runs; Redis only where no other one is named."""
     found = [
-        Program(name, _command(words), PATIENCE.get(name, 10), environment=environment)
+        Program(name, _command(words), PATIENCE.get(kind, 10), environment=environment)
         for kind, words in COMMANDS.items()
         for name, environment in (trainers() if kind == "trainer" else {kind: ()}).items()
     ]
@@ -73,13 +77,14 @@ def trainers() -> dict[str, tuple[tuple[str, str], ...]]:
     count = settings.TRAINERS or len(gpus) or 1
     if count == 1 and len(gpus) <= 1:
         return {"trainer": ()}
-    threads = str(max(1, (os.cpu_count() or 1) // count))
+    threads = str(max(1, _cores() // count))
+    shared = tuple(
+        (name, threads)
+        for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+        if name not in os.environ
+    )
     return {
-        f"trainer-{n}": (
-            ("OMP_NUM_THREADS", threads),
-            ("NUMBA_NUM_THREADS", threads),
-            *([("CUDA_VISIBLE_DEVICES", gpus[n % len(gpus)])] if gpus else []),
-        )
+        f"trainer-{n}": shared + ((("CUDA_VISIBLE_DEVICES", gpus[n % len(gpus)]),) if gpus else ())
         for n in range(count)
     }
 
@@ -88,12 +93,18 @@ def visible_gpus() -> list[str]:
     """What CUDA_VISIBLE_DEVICES calls them; none where NVIDIA's driver is not at hand."""
     given = os.environ.get("CUDA_VISIBLE_DEVICES")
     if given is not None:
-        return [name.strip() for name in given.split(",") if name.strip() not in ("", "-1")]
+        # CUDA takes none from the first -1 on.
+        names = [name.strip() for name in given.split(",")]
+        return [name for name in itertools.takewhile(lambda name: name != "-1", names) if name]
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return []
     words = [tool, "--query-gpu=index", "--format=csv,noheader"]
-    listed = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    try:
+        listed = subprocess.run(words, capture_output=True, text=True, timeout=30)
+    except subprocess.TimeoutExpired:
+        logger.warning("nvidia-smi does not answer; the studio starts one trainer")
+        return []
     return listed.stdout.split() if listed.returncode == 0 else []
 
 
@@ -118,6 +129,12 @@ def write_supervisor_config() -> Path:
     # supervisord expands %; no value here means to use that.
     path.write_text("\n".join(parts).replace("%", "%%"), encoding="utf-8")
     return path
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _environment(program: Program) -> str:

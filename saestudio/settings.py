@@ -78,8 +78,13 @@ def _databases() -> dict[str, Any]:
         raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from error
     if database["ENGINE"].endswith("postgresql"):
         # A thread per request under ASGI: a pool, and no connection kept by a thread.
-        database.setdefault("OPTIONS", {})["pool"] = {"min_size": 1, "max_size": 8}
         database["CONN_MAX_AGE"] = 0
+        # The pool hands out no connection that broke while it lay there.
+        database["CONN_HEALTH_CHECKS"] = True
+        # A supervisor must not wait for a lock or a lost host for longer than its child for it.
+        waits = {"connect_timeout": 5, "tcp_user_timeout": 15_000, "options": "-c lock_timeout=10s"}
+        pool = {"min_size": 1, "max_size": 8, "timeout": 5}
+        database["OPTIONS"] = {**waits, "pool": pool, **database.get("OPTIONS", {})}
     return {"default": database}
 
 

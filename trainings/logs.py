@@ -47,13 +47,17 @@ def tail(path: Path, most: int = MOST_SHOWN) -> str:
             text = file.read().decode("utf-8", errors="replace")
     except FileNotFoundError:
         return ""
+    except OSError as error:
+        return f"{path} cannot be read: {error}\n"
     lines = text.split("\n") if size <= _READ else text.split("\n")[1:]
-    shown = scrub("\n".join(_shown(lines)))
+    # A database keeps no null characters, and a power cut leaves some.
+    shown = scrub("\n".join(_shown(lines))).replace("\x00", "")
     return shown if len(shown) <= most else shown[-most:].partition("\n")[2]
 
 
 def scrub(text: str) -> str:
-    """Without values of secret variables, tokens of the hub, and passwords in addresses."""
+    """Without values of secret variables of at least eight characters, tokens of the hub, and
+    passwords in addresses."""
     for name, value in os.environ.items():
         if _SECRET_NAMES.search(name) and len(value) >= _SHORTEST:
             text = text.replace(value, _HIDDEN)
@@ -65,7 +69,7 @@ def _shown(lines: list[str]) -> Iterator[str]:
     for line in lines:
         try:
             entry = json.loads(line) if line.startswith("{") else None
-        except ValueError:
+        except (ValueError, RecursionError):
             entry = None
         if not isinstance(entry, dict) or "message" not in entry:
             yield line

@@ -1,8 +1,10 @@
 """Where a worker process begins: `dramatiq workers.boot --queues trainings`."""
 
+import multiprocessing
 import os
 import signal
 import threading
+from types import FrameType
 
 import django
 
@@ -23,18 +25,22 @@ class OneRunAtATime(Middleware):
     def after_process_boot(self, broker: object) -> None:
         """Where dramatiq's own process is killed, its worker saves what it trains and ends, too.
 
-        The kernel tells it once per thread of its parent, and dramatiq takes a second SIGTERM for
-        an order to drop everything.
+        It is told to end once, however many tell it: the kernel does so for each thread of the
+        parent, a service manager signals parent and worker, the parent hands the signal on. A
+        second one would be taken for an order to drop everything.
         """
-        told = threading.Event()
+        first, told = signal.getsignal(signal.SIGTERM), threading.Event()
+        assert callable(first)
 
-        def end_once(*_: object) -> None:
+        def end_once(number: int, frame: FrameType | None) -> None:
             if not told.is_set():
                 told.set()
-                os.kill(os.getpid(), signal.SIGTERM)
+                first(number, frame)
 
-        signal.signal(signal.SIGUSR2, end_once)
-        die_with_parent(signal.SIGUSR2)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, end_once)
+        parent = multiprocessing.parent_process()
+        die_with_parent(signal.SIGTERM, parent.pid if parent and parent.pid else os.getppid())
 
     def before_worker_boot(self, broker: object, worker: Worker) -> None:
         """A worker busy with one run must not hold the next one back from an idle worker."""

@@ -32,7 +32,7 @@ class Log:
     def __init__(self, path: Path, stream: IO[bytes]) -> None:
         self._path, self._stream = path, stream
         self._file: IO[bytes] = path.open("ab", buffering=0)
-        self._lock, self._failing = threading.Lock(), False
+        self._lock, self._failing, self._closed = threading.Lock(), False, False
         self._thread = threading.Thread(target=self._copy, name="log", daemon=True)
         self._thread.start()
 
@@ -46,6 +46,7 @@ class Log:
 
     def close(self) -> None:
         with self._lock:
+            self._closed = True
             self._file.close()
 
     def _copy(self) -> None:
@@ -53,65 +54,77 @@ class Log:
         while chunk := self._stream.read1(_AT_ONCE):  # type: ignore[attr-defined]
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) > _AT_ONCE:
-                lines, rest = [*lines, rest], b""
+                # No secret is cut in two where there is a gap to cut at.
+                cut = max(rest.rfind(b" "), rest.rfind(b"\r")) + 1 or len(rest)
+                lines, rest = [*lines, rest[:cut]], rest[cut:]
             self._write(_entries(lines))
         self._write(_entries([rest] if rest else []))
 
     def _write(self, entries: Iterable[str]) -> None:
-        data = "".join(f"{scrub(entry)}\n" for entry in entries).encode("utf-8", "replace")
+        """Whatever goes wrong is told once and costs lines, never the process that writes them."""
         with self._lock:
-            if not data or self._file.closed:
+            if self._closed:
                 return
             try:
-                self._file.write(data)
+                data = "".join(f"{entry}\n" for entry in entries).encode("utf-8", "replace")
+                if self._file.closed:
+                    self._file = self._path.open("ab", buffering=0)
+                if data:
+                    self._file.write(data)
                 if self._file.tell() >= MOST_BYTES:
                     self._begin_anew()
-            except OSError as error:
+            except Exception:
                 if not self._failing:
-                    logger.warning("%s cannot be written, lines are lost: %s", self._path, error)
+                    logger.exception("%s cannot be written, lines are lost", self._path)
                 self._failing = True
 
     def _begin_anew(self) -> None:
-        self._file.close()
+        self._file.close()  # opened again at the next write
         self._path.replace(self._path.with_suffix(".old.jsonl"))
-        self._file = self._path.open("ab", buffering=0)
 
 
 def _entries(lines: Iterable[bytes]) -> Iterator[str]:
-    """Lines that are entries as they are, the rest between them wrapped."""
+    """Lines that are entries keep their form; the rest between them is wrapped."""
     text: list[bytes] = []
     size = 0
     for line in lines:
-        structured = _is_entry(line)
-        if text and (structured or size + len(line) > MOST_TEXT):
-            yield _output(text)
+        own = _own(line)
+        if text and (own or size + len(line) > MOST_TEXT):
+            yield from _output(b"\n".join(text))
             text, size = [], 0
-        if structured:
-            yield line.decode("utf-8", "replace")
+        if own:
+            yield own
         else:
-            pieces = [line[i : i + MOST_TEXT] for i in range(0, max(1, len(line)), MOST_TEXT)]
-            for piece in pieces[:-1]:
-                yield _output([piece])
-            text, size = [*text, pieces[-1]], size + len(pieces[-1]) + 1
+            text, size = [*text, line], size + len(line) + 1
     if text:
-        yield _output(text)
+        yield from _output(b"\n".join(text))
 
 
-def _is_entry(line: bytes) -> bool:
+def _own(line: bytes) -> str:
+    """The line as an entry without secrets; empty where it is none."""
     if not line.startswith(b"{"):
-        return False
+        return ""
     try:
         found = json.loads(line)
-    except ValueError:
-        return False
-    return isinstance(found, dict) and {"time", "level", "message"} <= found.keys()
+    except (ValueError, RecursionError):
+        return ""
+    if not isinstance(found, dict) or not {"time", "level", "message"} <= found.keys():
+        return ""
+    return json.dumps(_clean(found), ensure_ascii=False)
 
 
-def _output(lines: list[bytes]) -> str:
-    return _entry("", "output", b"\n".join(lines).decode("utf-8", "replace"))
+def _output(text: bytes) -> Iterator[str]:
+    whole = scrub(text.decode("utf-8", "replace"))
+    for start in range(0, max(1, len(whole)), MOST_TEXT):
+        yield _entry("", "output", whole[start : start + MOST_TEXT])
 
 
 def _entry(level: str, source: str, message: str, **facts: Any) -> str:
     now = datetime.now(UTC).isoformat()
     entry = {"level": level, "source": source, "message": message, "time": now, **facts}
-    return json.dumps(entry, ensure_ascii=False)
+    return json.dumps(_clean(entry), ensure_ascii=False)
+
+
+def _clean(entry: dict[str, Any]) -> dict[str, Any]:
+    """Without secrets, before quotes in them are written as something else."""
+    return {key: scrub(value) if isinstance(value, str) else value for key, value in entry.items()}

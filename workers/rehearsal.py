@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from trainings import cache, logs
 from trainings.models import Rehearsal, Tokenization, Training
@@ -94,6 +94,7 @@ class _Watch:
             self.saw_training()
         except OperationalError as error:
             logger.warning("The lease of rehearsal %s waits for the database: %s", self._pk, error)
+            connection.close()
             return
         if not held:
             raise LeaseLost

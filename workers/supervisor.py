@@ -10,6 +10,7 @@ import json
 import logging
 import os
 import queue
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from typing import IO, Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
 from trainings import cache
 from trainings.models import Checkpoint, Training
@@ -44,13 +45,16 @@ ENGINE = ("-m", "workers.engine")
 TICK = 0.2
 ASK_EVERY = 1.0
 # The child hears that this process lives so often, and ends itself after so long without: before
-# the lease, renewed at the latest 10 s before, has run out and a successor starts.
+# the lease, renewed at the latest 10 s before, has run out and a successor starts. Where only the
+# database is away the pulse goes on: nobody else can take the run meanwhile, or if this host alone
+# is cut off, the successor has a device of its own and all that is written here is fenced.
 PULSE_EVERY, PULSE_LOST = 5.0, 40.0
 # A child that says nothing for so many seconds is shown as standing still, and ended after
 # SAESTUDIO_HUNG_SECONDS; both are longer where the run has been longer between two words before.
 STILL, TIMES_STILL, TIMES_HUNG = 60.0, 3, 10
-# For the last lines of a child that is gone.
-LOG_PATIENCE = 10.0
+# For the last lines of a child that is gone; for its end after its last word; for the database to
+# take that; and between a signal to a whole group and its arrival here.
+LOG_PATIENCE, LINGER, LAST_WRITE, GROUP_SIGNAL = 10.0, 30.0, 600.0, 2.0
 WISHES = {
     signal.SIGTERM: "Asked to stop: a checkpoint and the SAE first",
     signal.SIGUSR1: "The worker ends: a checkpoint first, then the run is queued again",
@@ -86,8 +90,28 @@ def run(training_pk: str, worker: str, on_event: Callable[[Event], None] | None 
     except OSError as error:
         # Its folder cannot be written, or no process can be started: no worker could.
         logger.exception("Attempt %s of %s cannot be made", attempt, training.pk)
-        Training.objects.fail(training.pk, attempt, f"The training cannot be started: {error}.")
+        reason = f"The training cannot be started: {error}."
+        patiently(lambda: Training.objects.fail(training.pk, attempt, reason))
+    except Exception as error:
+        logger.exception("Attempt %s of %s ended its supervisor", attempt, training.pk)
+        what = f"{type(error).__name__}: {error}".replace("\x00", "")
+        reason = f"The worker failed at it ({what}); its log has more."
+        patiently(lambda: Training.objects.interrupt(training.pk, attempt, reason))
     return True
+
+
+def patiently(write: Callable[[], Any]) -> None:
+    """Make a last write, as soon as the database can be reached; not for ever."""
+    deadline = time.monotonic() + LAST_WRITE
+    while True:
+        try:
+            write()
+            return
+        except OperationalError:
+            connection.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 class Attempt:
@@ -102,8 +126,9 @@ class Attempt:
         self.final: Event | None = None
         self.told: signal.Signals | None = None
         self.hung, self._phase = "", "starting"
-        self._asked = self._pulsed = 0.0
+        self._asked = self._pulsed = self._said_last = 0.0
         self._silence = Silence()
+        clear_leftovers(training)
         run_spec(training, attempt).write(self.folder)
 
     def run(self) -> None:
@@ -131,16 +156,18 @@ class Attempt:
         assert child.stdout is not None
         threading.Thread(target=_read, args=(child.stdout, self.lines), daemon=True).start()
         while self._take():
+            self._pulse(child)
             if self.final is None and self.recorder.due():
                 self._flush()
+                self._pulse(child)
             if self.told is None and (wish := self._wish()):
                 self.told = wish
                 self.log.say("INFO", WISHES[wish])
                 child.send_signal(wish)
-            self._pulse(child)
-            if self._stands_still(child):
+            if self._stands_still(child) or self._lingers():
                 return
-        child.wait()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(timeout=LINGER)
 
     def _pulse(self, child: subprocess.Popen[str]) -> None:
         """Tell the child that it is watched."""
@@ -172,6 +199,10 @@ class Attempt:
             child.wait(timeout=2)  # its log is written; then it is ended
         return True
 
+    def _lingers(self) -> bool:
+        """Whether the child said its last word long ago; it is ended, then."""
+        return self.final is not None and time.monotonic() - self._said_last > LINGER
+
     def _take(self) -> bool:
         """Take what the child said within one tick. False after its last line."""
         until = time.monotonic() + TICK
@@ -187,9 +218,10 @@ class Attempt:
 
     def _hear(self, line: str) -> None:
         try:
-            event = json.loads(line)
+            # No database keeps null characters.
+            event = json.loads(line.replace("\\u0000", ""))
             event["event"]
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, RecursionError):
             logger.warning("%s printed what is no event: %.200s", self.training_id, line)
             return
         if self._silence.broken():
@@ -198,8 +230,11 @@ class Attempt:
             return
         self._phase = event.get("phase", self._phase)
         self._log(event)
+        if event["event"] == "stopped" and self.told is None and shutting_down.wait(GROUP_SIGNAL):
+            # Whoever ended this worker ended its child, too: nobody asked for this run to stop.
+            event = {"event": "paused", "step": event.get("step")}
         if event["event"] in FINAL or event["event"] == "paused":
-            self.final = event
+            self.final, self._said_last = event, time.monotonic()
         if event["event"] != "paused":
             self.recorder.take(event)
         self.on_event(event)
@@ -213,8 +248,10 @@ class Attempt:
         try:
             self.recorder.flush()
         except OperationalError as error:
-            # A locked or restarting database: the events stay here until it is back.
+            # A locked or restarting database: the events stay here until it is back. A connection
+            # that broke would never be a whole one again.
             logger.warning("%s cannot be written yet: %s", self.training_id, error)
+            connection.close()
 
     def _wish(self) -> signal.Signals | None:
         """What the child should hear: put the run aside, stop it, or nothing."""
@@ -231,6 +268,7 @@ class Attempt:
             return row.filter(stop_requested_at__isnull=False).exists()
         except OperationalError as error:
             logger.warning("%s cannot be read yet: %s", self.training_id, error)
+            connection.close()
             return False
 
     def _close(self, returncode: int) -> None:
@@ -239,21 +277,15 @@ class Attempt:
             self._log(self.final)
             if self.final["event"] in FINAL:
                 self.recorder.take(self.final)
-        deadline = time.monotonic() + 600
-        while True:
-            try:
-                self.recorder.flush()
-                break
-            except LeaseLost:
-                return
-            except OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(1)
+        try:
+            patiently(self.recorder.flush)
+        except LeaseLost:
+            return
         if self.final["event"] == "interrupted":
-            self.recorder.interrupt(self.final["error"])
+            reason = self.final["error"]
+            patiently(lambda: self.recorder.interrupt(reason))
         if self.final["event"] == "paused":
-            self.recorder.hand_back()
+            patiently(self.recorder.hand_back)
 
     def _last_word(self, returncode: int) -> Event:
         """The final event of a child that gave none."""
@@ -297,6 +329,15 @@ class Silence:
 
     def too_long(self) -> bool:
         return self.seconds > max(settings.HUNG_SECONDS, TIMES_HUNG * self._longest)
+
+
+def clear_leftovers(training: Training) -> None:
+    """Remove what earlier attempts left that no row stands for: checkpoints they were killed in."""
+    kept = set(Checkpoint.objects.filter(training=training).values_list("path", flat=True))
+    for path in training.folder.glob("attempt-*/checkpoints/*"):
+        if str(path) not in kept:
+            logger.info("%s belongs to no checkpoint and is removed", path)
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def run_spec(training: Training, attempt: int) -> RunSpec:
@@ -345,7 +386,7 @@ def spawn(
     if watched:
         words = (*words, "--watched", f"{PULSE_LOST:g}")
     return subprocess.Popen(
-        [sys.executable, *ENGINE, *words, str(folder)],
+        [sys.executable, *ENGINE, *words, "--parent", str(os.getpid()), str(folder)],
         cwd=settings.BASE_DIR,
         env={name: value for name, value in os.environ.items() if name not in SECRETS},
         stdin=subprocess.PIPE if watched else subprocess.DEVNULL,

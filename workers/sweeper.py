@@ -10,16 +10,25 @@ import logging
 import os
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import django
+from django.db import OperationalError
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
+    from django.db.models import Model
+
     from trainings.models import Training
 
 EVERY = 30.0
 LOG_CHARACTERS = 1000
+_LOST_EACH_TIME = (
+    "The worker was lost each time it prepared this. Most often the machine ran out of memory or "
+    "disk; the worker's log has more."
+)
 logger = logging.getLogger("workers.sweeper")
 
 
@@ -33,19 +42,34 @@ def sweep() -> None:
 def _trainings() -> None:
     from trainings import nudge
     from trainings.models import Training
-    from workers.broker import TRAININGS
+    from workers.broker import JOBS, TRAININGS
 
     for training in Training.objects.lost():
-        if not Training.objects.requeue_lost(training.pk):
-            Training.objects.give_up(training.pk, _lost_too_often(training))
+        with _alone(training):
+            if not Training.objects.requeue_lost(training.pk):
+                Training.objects.give_up_lost(training.pk, _lost_too_often(training))
     for training in Training.objects.hopeless().select_related("model", "tokenization"):
-        cause = training.model.error_message or training.tokenization.error_message
-        Training.objects.give_up(training.pk, f"What it reads could not be prepared: {cause}")
+        with _alone(training):
+            cause = training.model.error_message or training.tokenization.error_message
+            reason = f"What it reads could not be prepared: {cause}"
+            Training.objects.give_up_waiting(training.pk, reason)
     if _queue_is_empty(TRAININGS):
         for training in Training.objects.claimable().in_order():
             nudge.run(training)
-    for training in Training.objects.to_discard():
-        nudge.discard(training)
+    if _queue_is_empty(JOBS):
+        for training in Training.objects.to_discard():
+            nudge.discard(training)
+
+
+@contextmanager
+def _alone(row: Model) -> Iterator[None]:
+    """One row that cannot be repaired keeps no other from it."""
+    try:
+        yield
+    except OperationalError:
+        raise  # the database is away, for all of them
+    except Exception:
+        logger.exception("%s %s cannot be swept", row._meta.model_name, row.pk)
 
 
 def _lost_too_often(training: Training) -> str:
@@ -68,7 +92,9 @@ def _catalog() -> None:
     empty = _queue_is_empty(JOBS)
     for model in (LanguageModel, Dataset, Tokenization):
         for row in model.objects.lost():
-            model.objects.requeue_lost(row.pk)
+            with _alone(row):
+                if not model.objects.requeue_lost(row.pk):
+                    model.objects.give_up_lost(row.pk, _LOST_EACH_TIME)
         if empty:
             for row in model.objects.claimable():
                 nudge.prepare(row)
@@ -80,12 +106,13 @@ def _rehearsals() -> None:
     from workers.broker import JOBS
 
     for rehearsal in Rehearsal.objects.lost():
-        if not Rehearsal.objects.requeue_lost(rehearsal.pk):
-            Rehearsal.objects.give_up(
-                rehearsal.pk,
-                "The worker was lost each time it measured this. Most often the machine ran out of "
-                "memory: try a smaller batch, buffer or latent dimension.",
-            )
+        with _alone(rehearsal):
+            if not Rehearsal.objects.requeue_lost(rehearsal.pk):
+                Rehearsal.objects.give_up(
+                    rehearsal.pk,
+                    "The worker was lost each time it measured this. Most often the machine ran "
+                    "out of memory: try a smaller batch, buffer or latent dimension.",
+                )
     for rehearsal in Rehearsal.objects.forgotten():
         Rehearsal.objects.give_up(
             rehearsal.pk, "No worker came to measure this within an hour. Check that one runs."
@@ -110,7 +137,7 @@ def _queue_is_empty(queue: str) -> bool:
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "saestudio.settings")
     django.setup()
-    from django.db import OperationalError, close_old_connections
+    from django.db import close_old_connections, connection
 
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -120,6 +147,7 @@ def main() -> None:
             sweep()
         except OperationalError as error:
             logger.warning("The database cannot be asked: %s", error)
+            connection.close()
         close_old_connections()
         if ending.wait(EVERY):
             return

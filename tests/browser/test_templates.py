@@ -39,7 +39,7 @@ def test_settings_are_kept_in_the_dialog_and_loaded_from_the_menu(
     dialog = page.locator("dialog[open]")
     dialog.get_by_label("Steps", exact=True).fill("2000")
     dialog.get_by_text("Save as template").click()
-    dialog.locator("#keep").get_by_role("textbox", name="Name").fill("from here")
+    dialog.get_by_label("Template name").fill("from here")
     dialog.locator("#keep").get_by_role("button", name="Save").click()
     dialog.get_by_text("from here is saved.").wait_for()
     picture(page, "start-kept-1440-light")

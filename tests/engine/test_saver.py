@@ -61,6 +61,19 @@ def test_without_memory_for_a_copy_training_waits(
     assert torch.equal(tensors["w"], torch.ones(1000))
 
 
+def test_waiting_for_the_disk_is_a_sign_of_life(tmp_path: Path, disk: threading.Event) -> None:
+    beats: list[int] = []
+
+    def beat() -> None:
+        beats.append(1)
+        disk.set()
+
+    with Saver(tmp_path, beat) as saver:
+        list(saver.begin(10, {"w": torch.ones(1)}, {}, None))
+        assert len(list(saver.wait())) == 1
+    assert beats
+
+
 def test_one_that_is_due_early_waits_for_the_one_before(
     tmp_path: Path, disk: threading.Event
 ) -> None:

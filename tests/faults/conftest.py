@@ -135,14 +135,30 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Callab
     return install
 
 
+# `datetime` is written in C and cannot be patched in place.
+CLOCK_AHEAD = """
+import datetime, time
+_now, _now_ns, _real = time.time, time.time_ns, datetime.datetime
+time.time = lambda: _now() + 3600
+time.time_ns = lambda: _now_ns() + 3600 * 10**9
+class _Kind(type(_real)):
+    def __instancecheck__(cls, value):
+        return isinstance(value, _real)
+class _Ahead(_real, metaclass=_Kind):
+    @classmethod
+    def now(cls, tz=None):
+        return _real.now(tz) + datetime.timedelta(hours=1)
+    @classmethod
+    def utcnow(cls):
+        return _real.utcnow() + datetime.timedelta(hours=1)
+datetime.datetime = _Ahead
+"""
+
+
 @pytest.fixture
 def clock_ahead(tmp_path: Path) -> dict[str, str]:
     """An environment in which Python's clock is an hour ahead of the database's."""
-    (tmp_path / "sitecustomize.py").write_text(
-        "import time\n_now, _now_ns = time.time, time.time_ns\n"
-        "time.time = lambda: _now() + 3600\ntime.time_ns = lambda: _now_ns() + 3600 * 10**9\n",
-        encoding="utf-8",
-    )
+    (tmp_path / "sitecustomize.py").write_text(CLOCK_AHEAD, encoding="utf-8")
     return {"PYTHONPATH": str(tmp_path)}
 
 

@@ -8,6 +8,7 @@ import statistics
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,24 @@ def test_a_reader_that_never_reads(ground: Ground, fault: Fault) -> None:
 
     wait_for(connected, "the connection to be seen")
     pk = ground.api.start("beside a deaf one", num_steps=100_000, log_interval=10)
-    with fault.timed("dropped after"):
-        wait_for(lambda: not connected(), "the deaf client to be dropped", 180)
-    stop(ground.api, pk)
+    seen: set[int] = set()
+
+    async def listen() -> None:
+        url = ground.studio.url.replace("http", "ws") + f"/ws/training/{pk}"
+        headers = {"Cookie": cookies, "Origin": ground.studio.url}
+        async with websockets.connect(url, additional_headers=headers) as socket:
+            async for text in socket:
+                event = json.loads(text)
+                seen.add(event["seq"])
+                if event["event"] == "stopped":
+                    return
+
+    with ThreadPoolExecutor(1) as other:
+        listening = other.submit(asyncio.run, listen())
+        wait_for(lambda: seen, "the other reader's first event")
+        with fault.timed("dropped after"):
+            wait_for(lambda: not connected(), "the deaf client to be dropped", 180)
+        stop(ground.api, pk)
+        listening.result(60)
+    fault.measured["events another reader missed"] = max(seen) - min(seen) + 1 - len(seen)
+    assert fault.measured["events another reader missed"] == 0

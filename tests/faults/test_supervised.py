@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from tests import on_postgres
 from tests.faults.conftest import Fault
 from tests.rows import a_training
+from tests.studio import wait_for
 from trainings import logs
 from trainings.models import Training, TrainingMetric
 from workers import log, supervisor
@@ -108,7 +110,7 @@ def test_a_log_without_end(child: Install, fault: Fault) -> None:
 def test_secrets_in_a_log(
     child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch, home: Path
 ) -> None:
-    """Secrets printed by a training: none is in its log or its page, and the process has none."""
+    """Secrets printed by a training: none is in its log, and it has none of the studio's own."""
     token = "hf_" + "a1B2" * 8
     monkeypatch.setenv("SOME_API_KEY", "sesame-open-wide")
     monkeypatch.setenv("HF_TOKEN", token)
@@ -123,6 +125,110 @@ def test_secrets_in_a_log(
     assert "[hidden] None\n" in shown
     assert token not in training.log_path.read_text()
     fault.measured["secrets shown"] = 0
+
+
+def test_a_child_that_lingers(
+    child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training process that does not end after its last word: the run is what it said, and the
+    worker is free again."""
+    monkeypatch.setattr(supervisor, "LINGER", 1.0)
+    for body in ("time.sleep(600)", "os.close(1); sys.stdout = None; time.sleep(600)"):
+        child(SAY + f"point(1)\ncompleted(1)\nsys.stdout.flush()\n{body}")
+        with fault.timed("worker free after, at a limit of 1 s"):
+            training = run(a_training())
+        assert training.status == "completed"
+
+
+def test_the_whole_group_is_told_to_end(
+    child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """SIGTERM to worker and training process together, as service managers do: the run is queued
+    again, since nobody asked for it to stop; without the worker it counts as stopped."""
+    told = threading.Event()
+    monkeypatch.setattr(supervisor, "shutting_down", told)
+    monkeypatch.setattr(supervisor, "GROUP_SIGNAL", 0.2)
+    child(
+        SAY + "point(5)\nsay(event='stopped', step=5, sae_path=None, final_loss=0.5, "
+        "evaluation=None, export={'format': 'none'})"
+    )
+    alone = run(a_training())
+    assert alone.status == "stopped"
+    told.set()
+    both = run(a_training())
+    assert (both.status, both.interruptions, both.current_step) == ("pending", 0, 5)
+    fault.measured["runs stopped that nobody stopped"] = 0
+
+
+def test_a_supervisor_that_fails(
+    child: Install, fault: Fault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something unforeseen in a supervisor: its child is ended, and the run queued again at once
+    with the cause, three times at most."""
+    child(SAY + "point(1)\ntime.sleep(600)")
+
+    def break_(*_: object) -> bool:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(supervisor.Attempt, "_stands_still", break_)
+    training = run(a_training())
+    assert (training.status, training.interruptions) == ("pending", 1)
+    for _ in range(3):
+        training = run(training)
+    assert training.status == "failed"
+    assert "ZeroDivisionError: a bug" in (training.error_message or "")
+    fault.measured["attempts before it fails"] = training.attempt
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['{"a":' + "[" * 100_000, "[]", "5", "words", '{"event": "failed", "error": "\\u0000"}'],
+    ids=["deep", "list", "number", "text", "null"],
+)
+def test_what_a_child_prints_harms_nobody(
+    child: Install, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    child(SAY + f"print({line!r}, flush=True)\npoint(1)\ncompleted(1)")
+    assert run(a_training()).status in ("completed", "failed")
+
+
+@ON_POSTGRES
+def test_connections_break(child: Install, fault: Fault) -> None:
+    """Every connection to the database cut under a training, three times: it makes new ones, no
+    point is lost and the lease is kept."""
+    child(SAY + "for n in range(1, 13):\n    point(n)\n    time.sleep(0.5)\ncompleted(12)")
+    from django.db import connection, connections
+
+    training, ended = a_training(), threading.Event()
+
+    def train() -> None:
+        try:
+            supervisor.run(str(training.pk), "worker")
+        finally:
+            connections.close_all()
+            ended.set()
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    for steps in (2, 4, 6):
+        wait_for(lambda steps=steps: _last_point(training) >= steps, f"point {steps}", 30)
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+    thread.join(60)
+    assert ended.is_set()
+    training.refresh_from_db()
+    assert (training.status, training.attempt) == ("completed", 1)
+    steps = set(TrainingMetric.objects.filter(training=training).values_list("step", flat=True))
+    fault.measured["points lost"] = len(set(range(1, 13)) - steps)
+    assert steps == set(range(1, 13))
+
+
+def _last_point(training: Training) -> int:
+    steps = TrainingMetric.objects.filter(training=training).values_list("step", flat=True)
+    return max(steps, default=0)
 
 
 @ON_POSTGRES

@@ -69,14 +69,17 @@ AFTER_SWEEP = {
 }
 
 
-def sweep() -> None:
-    """What the sweeper does about runs, without a broker."""
+def sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the sweeper does about runs, with its messages done at once."""
+    from trainings import nudge
+    from workers import sweeper
     from workers.actors import discard_if_asked
 
-    for run in Training.objects.lost():
-        Training.objects.requeue_lost(run.pk)
-    for run in Training.objects.to_discard():
-        discard_if_asked(str(run.pk))
+    with monkeypatch.context() as patch:
+        patch.setattr(sweeper, "_queue_is_empty", lambda _queue: True)
+        patch.setattr(nudge, "run", lambda _run: None)
+        patch.setattr(nudge, "discard", lambda run: discard_if_asked(str(run.pk)))
+        sweeper._trainings()
 
 
 def ask(client: Client, run: Training, wish: str) -> int:
@@ -113,17 +116,18 @@ def test_every_wish_from_every_state(
             run = a_training(name=state, **row)
             if state.startswith("waiting"):
                 type(run.tokenization).objects.update(status="running")
-            if row.get("status") == "running":
+            if row.get("attempt"):
                 run.attempt_folder(1).mkdir(parents=True)
             code, outcome = expected(state, wish)
             first, second = ask(client, run, wish), ask(client, run, wish)
-            sweep()
+            sweep(monkeypatch)
             found = (first, second, shown(run))
             wanted = (code, 404 if wish == "delete" else 409, outcome)
             if found != wanted:
                 unlike.append((state, wish, found, wanted))
-            if outcome == "gone" and state != "starting" and "running" not in row.get("status", ""):
-                assert not run.folder.exists()
+            # What a worker still holds goes once that one has let go.
+            if outcome == "gone" and state not in ("starting", "running", "stopping"):
+                assert not run.folder.exists(), state
             type(run.tokenization).objects.update(status="ready")
     fault.measured |= {"asked": 2 * len(STATES) * len(WISHES), "not as asked": len(unlike)}
     assert not unlike
@@ -173,8 +177,8 @@ def test_wishes_at_once(ground: Ground, fault: Fault) -> None:
 @pytest.mark.studio
 @pytest.mark.parametrize("wish", ["stop", "delete"])
 def test_a_wish_at_any_moment(ground: Ground, fault: Fault, wish: str) -> None:
-    """Asked while a run is queued, starts, loads, trains and saves: it ends within one step and one
-    checkpoint, as asked, and no process or file of a deleted one is left."""
+    """Asked while a run is queued, starts, loads, trains and saves: it ends as asked, and no
+    process is left of it, nor a file of a deleted one."""
     slowest = 0.0
     for moment, reached in MOMENTS.items():
         pk = ground.api.start(

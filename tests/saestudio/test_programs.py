@@ -48,11 +48,14 @@ def test_trainers_without_a_gpu_share_the_cores(config, monkeypatch, settings) -
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert trainers(config) == {"trainer": ""}
     settings.TRAINERS = 2
-    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
     found = trainers(config)
     assert set(found) == {"trainer-0", "trainer-1"}
     assert all('OMP_NUM_THREADS="4"' in given for given in found.values())
     assert not any("CUDA" in given for given in found.values())
+    assert config()["program:trainer-1"]["stopwaitsecs"] == "120"
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # the user's own word
+    assert all("OMP" not in given for given in trainers(config).values())
 
 
 def test_gpus_are_counted_by_the_driver_where_nothing_else_is_said(

@@ -85,6 +85,7 @@ def test_every_fault_is_named_and_nothing_is_imported() -> None:
         (b"null", "format"),
         (json.dumps({"format": exchange.FORMAT, "version": 2}).encode(), "version 1"),
     ],
+    ids=lambda value: value if isinstance(value, str) else str(value[:12]),
 )
 def test_what_is_no_such_file_is_refused_with_a_reason(data: bytes, words: str) -> None:
     assert words in faults(data)["file"]

@@ -55,7 +55,11 @@ def test_entries_keep_their_form_and_the_rest_is_wrapped(path: Path) -> None:
     assert shown.rstrip().endswith("no end")
 
 
-@pytest.mark.parametrize("line", [b"x" * 200_000, b"\xff\xfe\x00" * 3000, b"\r50 %" * 50_000])
+@pytest.mark.parametrize(
+    "line",
+    [b"x" * 200_000, b"\xff\xfe\x00" * 3000, b"\r50 %" * 50_000],
+    ids=["long", "bytes", "progress"],
+)
 def test_lines_without_measure_or_meaning_are_kept_in_parts(path: Path, line: bytes) -> None:
     with writing(path) as (_, pipe):
         pipe.write(line + b"\nlast\n")
@@ -74,6 +78,47 @@ def test_no_secret_reaches_the_file(path: Path, monkeypatch: pytest.MonkeyPatch)
     text = path.read_text()
     assert not any(word in text for word in ("sesame", "lovelace", "a1B2"))
     assert text.count("[hidden]") == 3
+
+
+def test_a_secret_is_found_across_parts_and_with_quotes_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_PASSWORD", 'ses"ame\\open')
+    monkeypatch.setenv("SOME_TOKEN", "s3cr3t-s3cr3t-s3cr3t")
+    own = {"level": "INFO", "source": "x", "message": 'ses"ame\\open', "time": "2026-01-01"}
+    with writing(path) as (found, pipe):
+        found.say("INFO", 'ses"ame\\open')
+        pipe.write(b"." * (log.MOST_TEXT - 10) + b"s3cr3t-s3cr3t-s3cr3t\n")
+        pipe.write(json.dumps(own).encode() + b"\n")
+        pipe.write(b". " * 32_760 + b"s3cr3t-s3cr3t-s3cr3t" + b" ." * 1000 + b"\n")
+    text = "".join(entry["message"] for entry in entries(path))
+    assert not any(word in text for word in ("s3cr3t", "ame"))
+    assert text.count("[hidden]") == 4
+
+
+@pytest.mark.parametrize(
+    "line",
+    [b'{"a":' + b"[" * 100_000, b'{"time": 1', b"{}", b'{"a": NaN}'],
+    ids=["deep", "half", "empty", "NaN"],
+)
+def test_a_line_that_only_looks_like_an_entry_is_text(path: Path, line: bytes) -> None:
+    with writing(path) as (_, pipe):
+        pipe.write(line + b"\nlast\n")
+    assert {entry["source"] for entry in entries(path)} == {"output"}
+    assert logs.tail(path).endswith("last\n")
+
+
+def test_a_log_that_cannot_begin_anew_goes_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log, "MOST_BYTES", 1000)
+    path.with_suffix(".old.jsonl").mkdir()
+    (path.with_suffix(".old.jsonl") / "in the way").touch()
+    with writing(path) as (_, pipe):
+        for number in range(100):
+            pipe.write(b"line %06d %s\n" % (number, b"." * 80))
+    assert "line 000099" in logs.tail(path)
+    assert caplog.text.count("cannot be written") == 1
 
 
 def test_a_log_that_cannot_be_written_never_holds_the_process_up(

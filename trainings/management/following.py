@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from trainings.models import Training
+from trainings.models.transitions import Status
 from workers.engine.events import in_words
 
 from .console import Display
@@ -23,7 +24,12 @@ class Follower:
     def run(self, worker: str) -> None:
         from workers import supervisor
 
-        supervisor.run(str(self._training.pk), worker, self._hear)
+        # One that was interrupted here (the console was suspended, it hung) waits in the queue, and
+        # perhaps there is no other worker.
+        while supervisor.run(str(self._training.pk), worker, self._hear):
+            self._training.refresh_from_db()
+            if self._training.status != Status.PENDING:
+                break
         self._watch()
 
     def _hear(self, event: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 from django.conf import settings
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from workers.engine.config import ModelFacts
@@ -26,6 +26,9 @@ class Status(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
+MAX_INTERRUPTIONS = 3
+
+
 class CatalogQuerySet(LeasedQuerySet):
     def ready(self) -> Self:
         return self.filter(status=Status.READY)
@@ -34,13 +37,22 @@ class CatalogQuerySet(LeasedQuerySet):
         return self.filter(status__in=(Status.PENDING, Status.RUNNING))
 
     def requeue_lost(self, pk: Any) -> bool:
-        """Preparing starts anew: a half-made folder never counted."""
-        return bool(self.lost().filter(pk=pk).update(status=Status.PENDING, progress=0.0))
+        """Preparing starts anew, a few times at most: a half-made folder never counted."""
+        lost = self.lost().filter(pk=pk, interruptions__lt=MAX_INTERRUPTIONS)
+        again = {"status": Status.PENDING, "progress": 0.0, "lease_expires_at": None}
+        return bool(lost.update(interruptions=F("interruptions") + 1, **again))
+
+    def give_up_lost(self, pk: Any, reason: str) -> bool:
+        """Fail a preparation that takes its worker along each time."""
+        lost = self.lost().filter(pk=pk, interruptions__gte=MAX_INTERRUPTIONS)
+        failed = {"status": Status.FAILED, "error_message": reason, "lease_expires_at": None}
+        return bool(lost.update(**failed))
 
     def retry(self, pk: Any) -> bool:
         """Queue a failed preparation again."""
         failed = self.filter(pk=pk, status=Status.FAILED)
-        return bool(failed.update(status=Status.PENDING, error_message="", progress=0.0))
+        again = {"status": Status.PENDING, "error_message": "", "progress": 0.0}
+        return bool(failed.update(interruptions=0, **again))
 
 
 class Prepared(Leased):
@@ -53,6 +65,7 @@ class Prepared(Leased):
     progress = models.FloatField(default=0.0, help_text="Share done, 0 to 1.")
     progress_note = models.CharField(max_length=255, blank=True, default="")
     error_message = models.TextField(blank=True, default="")
+    interruptions = models.PositiveIntegerField(default=0, db_default=0)
     size_bytes = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now())
     ready_at = models.DateTimeField(null=True, blank=True)

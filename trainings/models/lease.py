@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any, Self
 
 from django.db import models
-from django.db.models import DateTimeField, ExpressionWrapper, F
+from django.db.models import DateTimeField, ExpressionWrapper
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Now
 
@@ -37,19 +37,23 @@ class LeasedQuerySet(models.QuerySet[Any]):
         return self.filter(pk=pk, attempt=attempt, status="running")
 
     def claim(self, pk: Any, worker: str, **values: Any) -> int | None:
-        """Take a pending row. Returns the attempt that is now mine, or None if there is nothing."""
-        won = (
-            self.claimable()
-            .filter(pk=pk)
-            .update(
-                status="running",
-                attempt=F("attempt") + 1,
-                lease_expires_at=lease_end(),
-                worker=worker,
-                **values,
-            )
+        """Take a pending row. Returns the attempt that is now mine, or None if there is nothing.
+
+        What makes a row claimable may lie in other tables, and PostgreSQL looks at those only once,
+        before it has waited for whoever holds the row. So they are asked first, and the UPDATE
+        names what the row itself was: compare and swap.
+        """
+        attempt = self.claimable().filter(pk=pk).values_list("attempt", flat=True).first()
+        if attempt is None:
+            return None
+        won = self.filter(pk=pk, status="pending", attempt=attempt).update(
+            status="running",
+            attempt=attempt + 1,
+            lease_expires_at=lease_end(),
+            worker=worker,
+            **values,
         )
-        return int(self.values_list("attempt", flat=True).get(pk=pk)) if won else None
+        return int(attempt) + 1 if won else None
 
     def renew(self, pk: Any, attempt: int, **values: Any) -> bool:
         """Keep the lease and write what is new. False once the row is somebody else's."""

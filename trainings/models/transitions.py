@@ -66,6 +66,7 @@ GO_ON: dict[str, Any] = {
     "status": Case(When(_ASKED_TO_STOP, then=Value(Status.STOPPED)), default=Value(Status.PENDING)),
     "completed_at": Case(When(_ASKED_TO_STOP, then=Now()), default=None),
     "lease_expires_at": None,
+    "phase": "",
 }
 
 
@@ -148,19 +149,24 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def claim(self, pk: Any, worker: str, **values: Any) -> int | None:
         first = Coalesce(F("started_at"), Now())
-        attempt = super().claim(pk, worker, started_at=first, phase="starting", **values)
-        if attempt is not None:
-            self._announce(pk)
+        with transaction.atomic():
+            attempt = super().claim(pk, worker, started_at=first, phase="starting", **values)
+            if attempt is not None:
+                self._announce(pk)
         return attempt
 
     def request_stop(self, pk: Any) -> bool:
         """A queued run is stopped at once; a running one is asked to save and end."""
-        queued = self.filter(pk=pk, status=Status.PENDING)
-        running = self.filter(pk=pk, status=Status.RUNNING, stop_requested_at=None)
+        queued = Q(status=Status.PENDING)
+        can_stop = self.filter(queued | Q(status=Status.RUNNING, stop_requested_at=None), pk=pk)
+        # One statement: between two, a run could change hands and be missed by both.
         return self._won(
             pk,
-            queued.update(status=Status.STOPPED, completed_at=Now())
-            or running.update(stop_requested_at=Now()),
+            can_stop.update(
+                status=Case(When(queued, then=Value(Status.STOPPED)), default=F("status")),
+                completed_at=Case(When(queued, then=Now()), default=F("completed_at")),
+                stop_requested_at=Case(When(queued, then=None), default=Now()),
+            ),
         )
 
     def restart(self, pk: Any, *, from_scratch: bool) -> bool:
@@ -214,20 +220,18 @@ class TrainingQuerySet(LeasedQuerySet):
         """
         return self._won(pk, self.held(pk, attempt).update(**GO_ON))
 
-    def give_up(self, pk: Any, reason: str) -> bool:
-        """Fail a run that is lost too often, or that waits for something that cannot come."""
-        stuck = self.filter(pk=pk).filter(
-            Q(status=Status.PENDING) | Q(status=Status.RUNNING, lease_expires_at__lt=Now())
-        )
-        return self._won(
-            pk,
-            stuck.update(
-                status=Status.FAILED,
-                error_message=reason,
-                lease_expires_at=None,
-                completed_at=Now(),
-            ),
-        )
+    def give_up_lost(self, pk: Any, reason: str) -> bool:
+        """Fail a run that is lost once too often."""
+        return self._give_up(pk, reason, self.lost().filter(interruptions__gte=MAX_INTERRUPTIONS))
+
+    def give_up_waiting(self, pk: Any, reason: str) -> bool:
+        """Fail a run that waits for something that cannot come."""
+        return self._give_up(pk, reason, self.filter(status=Status.PENDING))
+
+    def _give_up(self, pk: Any, reason: str, stuck: Self) -> bool:
+        failed = {"error_message": reason, "completed_at": Now(), "phase": ""}
+        rows = stuck.filter(pk=pk).update(status=Status.FAILED, lease_expires_at=None, **failed)
+        return self._won(pk, rows)
 
     def request_delete(self, pk: Any) -> bool:
         """Hide the run and, if it is running, stop it; its files go once nothing writes them."""
@@ -247,9 +251,8 @@ class TrainingQuerySet(LeasedQuerySet):
 
         Those that were asked to stop are stopped, and keep their checkpoints.
         """
-        return self.filter(interruptions__lt=MAX_INTERRUPTIONS).update(
-            interruptions=F("interruptions") + 1, **GO_ON
-        )
+        able = Q(interruptions__lt=MAX_INTERRUPTIONS) | _ASKED_TO_STOP
+        return self.filter(able).update(interruptions=F("interruptions") + 1, **GO_ON)
 
     def _won(self, pk: Any, rows: int) -> bool:
         if rows:

@@ -113,7 +113,7 @@ def _fail(row: Prepared, attempt: int, message: str) -> bool:
     reason = f"The {row.kind} {row} could not be prepared: {message}"
     _tokenizations_of(row).hopeless().update(status=Status.FAILED, error_message=reason)
     for training in Training.objects.hopeless().filter(_reads(row)):
-        Training.objects.give_up(training.pk, reason)
+        Training.objects.give_up_waiting(training.pk, reason)
     return True
 
 

@@ -41,9 +41,10 @@ def main() -> int:
         metavar="SECONDS",
         help="print signs of life, and end once nothing has come over standard input for so long",
     )
+    parser.add_argument("--parent", type=int, help="process id of whoever starts this")
     arguments = parser.parse_args()
     run_dir = arguments.run_dir
-    die_with_parent(signal.SIGKILL)
+    die_with_parent(signal.SIGKILL, arguments.parent or os.getppid())
     if arguments.watched:
         end_without_pulse(sys.stdin.fileno(), arguments.watched)
     faulthandler.register(signal.SIGUSR2)

@@ -62,7 +62,9 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
     temporary = final.with_name(final.name + _UNFINISHED)
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
+        # Not its parents: the folder of a run that was deleted meanwhile stays gone.
+        folder.mkdir(exist_ok=True)
+        temporary.mkdir()
         _require_room(temporary, tensors)
         crash.point("checkpoint.begun")
         write_tensors(temporary / _TENSORS, tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,11 +32,17 @@ class Evaluation:
 
 @torch.no_grad()
 def evaluate(
-    sae: Sae, normalizer: Normalizer, reader: Reader, side: Side, most_tokens: int | None
+    sae: Sae,
+    normalizer: Normalizer,
+    reader: Reader,
+    side: Side,
+    most_tokens: int | None,
+    beat: Callable[[], object] = lambda: None,
 ) -> Evaluation:
     """Metrics over one side of a split, or over its first groups that hold `most_tokens`.
 
-    `alive` counts latents that fired at least once here.
+    `alive` counts latents that fired at least once here. `beat` is called between batches: all of
+    it may take an hour, and is no hung run.
     """
     w = sae.weights
     window = Window(len(w["b_dec"]), sae.has_skip, w["b_dec"].device)
@@ -45,6 +52,7 @@ def evaluate(
         group = reader.read([part])
         for batch in group.split(_TOKENS_AT_ONCE):
             fired_F += _add(window, sae, normalizer, batch)
+            beat()
         sample = sample or next(group.split(_SAMPLE_TOKENS))
         if most_tokens is not None and window.tokens >= most_tokens:
             break

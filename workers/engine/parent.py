@@ -10,14 +10,15 @@ import sys
 _PR_SET_PDEATHSIG = 1
 
 
-def die_with_parent(number: signal.Signals) -> None:
+def die_with_parent(number: signal.Signals, parent: int) -> None:
     """Have the kernel send this signal once the parent is gone, however it went (Linux).
 
-    The signal comes when the thread that started this process ends, too.
+    `parent` is its process id, as it knew itself: one that died before this line is found out. The
+    signal comes once per thread of the parent, and also when the one that started this process
+    ends alone.
     """
     if not sys.platform.startswith("linux"):
         return
-    parent = os.getppid()
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number)
-    if os.getppid() != parent:  # it died before the line above
+    if os.getppid() != parent:
         sys.exit(1)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
@@ -30,8 +30,9 @@ class Saver:
     `begin`, `done` or `wait`.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, beat: Callable[[], object] = lambda: None) -> None:
+        """`beat` is called about once a second while one is waited for."""
+        self._folder, self._beat = folder, beat
         self._thread = ThreadPoolExecutor(1, "checkpoint")
         self._writing: Future[CheckpointSaved] | None = None
 
@@ -72,6 +73,8 @@ class Saver:
         """The checkpoint being written, if any, once it is finished."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
+            while not wait((writing,), timeout=1).done:
+                self._beat()
             yield writing.result()
 
     def _write(

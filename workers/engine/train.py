@@ -159,7 +159,7 @@ def _train(
         memory_bytes=fits.peak_bytes,
     )
     yield events.Phase(step=state.step, phase="training")
-    with Saver(run_dir / "checkpoints") as saver:
+    with Saver(run_dir / "checkpoints", stop) as saver:
         try:
 
             def label() -> dict[str, Any]:
@@ -185,7 +185,9 @@ def _train(
             if stopped and pause():
                 yield events.Paused(step=state.step)
                 return
-            ended = yield from _result(state, plan, spec, reader, split, run_dir / "sae", stopped)
+            ended = yield from _result(
+                state, plan, spec, reader, split, run_dir / "sae", stopped, stop
+            )
             if shelf:
                 yield from shelf.news(state.step)
         except Exception:
@@ -241,11 +243,12 @@ def _result(
     split: Split,
     out: Path,
     stopped: bool,
+    beat: Callable[[], object],
 ) -> Generator[events.Event, None, events.Ended]:
     """Look at what there is on tokens it has never seen, and export it; the last event."""
     yield events.Phase(step=state.step, phase="evaluating")
     most = _STOPPED_EVALUATION_TOKENS if stopped else None
-    evaluation = evaluate(state.sae, state.normalizer, reader, split.held_out, most)
+    evaluation = evaluate(state.sae, state.normalizer, reader, split.held_out, most, beat)
     yield events.Phase(step=state.step, phase="exporting")
     manifest = reader.tokens.manifest
     metadata = {

@@ -93,16 +93,36 @@ def test_a_lost_run_is_queued_again_three_times_at_most() -> None:
         assert Training.objects.requeue_lost(training.pk)
     Training.objects.filter(pk=training.pk).update(status="running", lease_expires_at=PAST)
     assert not Training.objects.requeue_lost(training.pk)
-    assert Training.objects.give_up(training.pk, "lost too often")
+    assert Training.objects.give_up_lost(training.pk, "lost too often")
     training.refresh_from_db()
     assert (training.status, training.error_message) == ("failed", "lost too often")
+
+
+def test_a_run_that_another_sweeper_queued_again_is_not_given_up() -> None:
+    training = a_training(status="running", lease_expires_at=PAST)
+    assert Training.objects.requeue_lost(training.pk)
+    assert not Training.objects.requeue_lost(training.pk)  # the second sweeper's
+    assert not Training.objects.give_up_lost(training.pk, "lost too often")
+    training.refresh_from_db()
+    assert (training.status, training.interruptions) == ("pending", 1)
+
+
+def test_a_run_lost_once_too_often_while_it_was_to_stop_is_stopped() -> None:
+    training = a_training(
+        status="running", lease_expires_at=PAST, interruptions=3, stop_requested_at=PAST
+    )
+    assert Training.objects.requeue_lost(training.pk)
+    training.refresh_from_db()
+    assert training.status == "stopped"
+    assert training.completed_at is not None
 
 
 def test_a_run_with_a_live_lease_is_not_lost() -> None:
     training = a_training()
     Training.objects.claim(training.pk, "worker")
     assert not Training.objects.requeue_lost(training.pk)
-    assert not Training.objects.give_up(training.pk, "why?")
+    assert not Training.objects.give_up_lost(training.pk, "why?")
+    assert not Training.objects.give_up_waiting(training.pk, "why?")
 
 
 def test_a_deleted_run_is_hidden_and_then_discarded() -> None:
