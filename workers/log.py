@@ -86,18 +86,15 @@ class Log:
 def _entries(lines: Iterable[bytes]) -> Iterator[str]:
     """Lines that are entries keep their form; the rest between them is wrapped."""
     text: list[bytes] = []
-    size = 0
     for line in lines:
         own = _own(line)
-        if text and (own or size + len(line) > MOST_TEXT):
-            yield from _output(b"\n".join(text))
-            text, size = [], 0
-        if own:
-            yield own
-        else:
-            text, size = [*text, line], size + len(line) + 1
-    if text:
-        yield from _output(b"\n".join(text))
+        if not own:
+            text.append(line)
+            continue
+        yield from _output(text)
+        text = []
+        yield own
+    yield from _output(text)
 
 
 def _own(line: bytes) -> str:
@@ -113,16 +110,19 @@ def _own(line: bytes) -> str:
     return json.dumps(_clean(found), ensure_ascii=False)
 
 
-def _output(text: bytes) -> Iterator[str]:
-    whole = scrub(text.decode("utf-8", "replace"))
-    for start in range(0, max(1, len(whole)), MOST_TEXT):
-        yield _entry("", "output", whole[start : start + MOST_TEXT])
+def _output(lines: list[bytes]) -> Iterator[str]:
+    """All of it without secrets, then in parts, cut between lines where that is possible."""
+    rest = scrub(b"\n".join(lines).decode("utf-8", "replace"))
+    while rest:
+        cut = len(rest) if len(rest) <= MOST_TEXT else rest.rfind("\n", 1, MOST_TEXT + 1)
+        part, rest = (rest[:cut], rest[cut:]) if cut > 0 else (rest[:MOST_TEXT], rest[MOST_TEXT:])
+        yield _entry("", "output", part.removeprefix("\n"), clean=True)
 
 
-def _entry(level: str, source: str, message: str, **facts: Any) -> str:
+def _entry(level: str, source: str, message: str, *, clean: bool = False, **facts: Any) -> str:
     now = datetime.now(UTC).isoformat()
     entry = {"level": level, "source": source, "message": message, "time": now, **facts}
-    return json.dumps(_clean(entry), ensure_ascii=False)
+    return json.dumps(entry if clean else _clean(entry), ensure_ascii=False)
 
 
 def _clean(entry: dict[str, Any]) -> dict[str, Any]:

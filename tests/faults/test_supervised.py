@@ -94,9 +94,12 @@ def test_a_slow_run_is_no_hung_one(
     assert (training.status, training.attempt) == ("completed", 1)
 
 
-def test_a_log_without_end(child: Install, fault: Fault) -> None:
-    """Training process that writes 1 GB of log: the run goes on and the disk keeps 16 MB of it."""
-    child(SAY + "line = b'x' * 99 + b'\\n'\nfor _ in range(1000):\n    os.write(2, line * 10_000)\n"
+@pytest.mark.parametrize("megabytes", [50, pytest.param(1000, marks=pytest.mark.long)])
+def test_a_log_without_end(child: Install, fault: Fault, megabytes: int) -> None:
+    """Training process that writes so many MB of log: the run goes on and the disk keeps 16 of
+    them."""
+    child(SAY + "line = b'x' * 99 + b'\\n'\n"
+          f"for _ in range({megabytes}):\n    os.write(2, line * 10_000)\n"
           "os.write(2, b'the last line\\n')\npoint(1)\ncompleted(1)")  # fmt: skip
     with fault.timed("the whole run"):
         training = run(a_training())
