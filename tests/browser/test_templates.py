@@ -38,8 +38,8 @@ def test_settings_are_kept_in_the_dialog_and_loaded_from_the_menu(
     page.get_by_role("link", name="Start Training").click()
     dialog = page.locator("dialog[open]")
     dialog.get_by_label("Steps", exact=True).fill("2000")
-    dialog.get_by_text("Save as template").click()
-    dialog.get_by_label("Template name").fill("from here")
+    dialog.get_by_text("Keep as template").click()
+    dialog.get_by_label("Save as").fill("from here")
     dialog.locator("#keep").get_by_role("button", name="Save").click()
     dialog.get_by_text("from here is saved.").wait_for()
     picture(page, "start-kept-1440-light")
@@ -68,7 +68,7 @@ def test_a_template_chosen_in_the_dialog_fills_it_and_keeps_the_name(
     dialog.locator("#start-target_l0[value='64']").wait_for()
     assert dialog.get_by_label("Architecture").input_value() == "jumprelu"
     assert dialog.get_by_label("Name", exact=True).first.input_value() == "typed before"
-    dialog.get_by_text("Save as template").click()
+    dialog.get_by_text("Keep as template").click()
     dialog.get_by_text("In place of the settings of for any layer").wait_for()
     # An empty name is told beside it.
     dialog.locator("#keep").get_by_role("button", name="Save").click()
