@@ -20,6 +20,13 @@ document.addEventListener("htmx:afterSwap", (event) => {
   first?.focus();
 });
 
+// Content that is on the page already, such as a template element's.
+export function showDialog(content) {
+  body.replaceChildren(content);
+  openerHref = null;
+  if (!dialog.open) dialog.showModal();
+}
+
 document.addEventListener("click", (event) => {
   if (dialog.open && event.target.closest("[data-close]")) {
     event.preventDefault();

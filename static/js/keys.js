@@ -1,6 +1,7 @@
 // Keys of the Trainings page: n starts a training, / searches, j and k move between cards, x selects
-// the one that has the focus, Shift and x all up to it.
+// the one that has the focus, Shift and x all up to it, ? lists them.
 
+import { showDialog } from "./dialog.js";
 import { pick } from "./select.js";
 
 function typing(element) {
@@ -27,6 +28,7 @@ const KEYS = {
   k: () => move(-1),
   x: () => pick(here(), false),
   X: () => pick(here(), true),
+  "?": () => showDialog(document.getElementById("keys").content.cloneNode(true)),
 };
 
 document.addEventListener("keydown", (event) => {

@@ -4,6 +4,9 @@ import { heard, showDown, showLoggedOut, showUp } from "./connection.js";
 import { isLoginPage } from "./requests.js";
 import { Run } from "./run.js";
 import { LiveSocket } from "./socket.js";
+import { ended, progressed } from "./tab.js";
+
+const ENDS = ["completed", "stopped", "failed"];
 
 const TICK_MS = 1000;
 const POLL_MS = 5000;
@@ -43,6 +46,7 @@ function changed(id) {
 function receive(message) {
   heard();
   const run = runs.get(message.training_id);
+  tell(message, run);
   if (!run) {
     // A run of another page or filter is asked for once per change, not once per point.
     if (list && (message.event !== "progress" || !elsewhere.has(message.training_id))) arrived = true;
@@ -52,6 +56,14 @@ function receive(message) {
   run.receive(message);
   stale.add(run.id);
   if (message.event !== "progress") changed(run.id);
+}
+
+// Also for runs that another page or filter shows: their ends are news, their progress is not.
+function tell(message, run) {
+  const { event, training_id: id, data } = message;
+  const name = run?.element.querySelector("h1, h2").textContent.trim();
+  if (event === "progress" && run) progressed(id, data.progress_pct);
+  if (ENDS.includes(event) && (list || run)) ended(id, name || "A training", event);
 }
 
 async function refresh() {
