@@ -26,6 +26,11 @@ urlpatterns = [
     path("trainings/new/measured/<uuid:rehearsal_id>", rehearsal.show, name="rehearsal"),
     path("trainings/<uuid:training_id>", training.training, name="training"),
     path("trainings/<uuid:training_id>/points", training.points, name="points"),
+    path(
+        "trainings/<uuid:training_id>/points.<str:kind>",
+        training.export_points,
+        name="export_points",
+    ),
     path("trainings/<uuid:training_id>/log", training.log, name="log"),
     path(
         "trainings/<uuid:training_id>/hyperparameters",

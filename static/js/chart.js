@@ -27,6 +27,19 @@ function variable(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
+// Exponential moving average, corrected for its start; gaps stay gaps.
+function smoothed(points, weight) {
+  if (!weight) return points;
+  let sum = 0;
+  let norm = 0;
+  return points.map(({ x, y }) => {
+    if (Number.isNaN(y)) return { x, y };
+    sum = weight * sum + (1 - weight) * y;
+    norm = weight * norm + (1 - weight);
+    return { x, y: sum / norm };
+  });
+}
+
 export class Curve {
   constructor(figure, colour, steps) {
     this.figure = figure;
@@ -36,6 +49,10 @@ export class Curve {
     this.canvas = figure.querySelector("canvas");
     this.chart = null;
     this.points = [];
+    // How it is looked at; `explore.js` sets these for all curves of a page together.
+    this.view = { range: null, scale: "auto", smoothing: 0, unit: 1 };
+    this.cross = null;
+    this.marked = null;
     figure.addEventListener("click", (event) => this.pressed(event.target.closest("[data-metric]")));
   }
 
@@ -49,22 +66,33 @@ export class Curve {
   }
 
   draw(series) {
-    this.points = series[this.metric] || [];
+    this.points = this.inUnit(series[this.metric] || []);
     this.figure.classList.toggle("has-points", this.points.length > 0);
     this.figure.classList.toggle("is-empty", this.points.length === 0);
     if (!this.chart) this.chart = new Chart(this.canvas, this.configuration());
     const { data, options } = this.chart;
-    data.datasets[0].data = this.points;
-    data.datasets[0].label = LABELS[this.metric];
+    const [line, raw] = data.datasets;
+    line.data = smoothed(this.points, this.view.smoothing);
+    line.label = LABELS[this.metric];
     // A single point has no line yet.
-    data.datasets[0].pointRadius = this.points.length === 1 ? 2.5 : 0;
+    line.pointRadius = this.points.length === 1 ? 2.5 : 0;
+    raw.data = this.view.smoothing ? this.points : [];
     options.scales.y.type = this.wantsLog() ? "logarithmic" : "linear";
     options.scales.y.title.display = options.scales.y.type === "logarithmic";
+    const [from, to] = this.view.range || [0, this.steps];
+    options.scales.x.min = from * this.view.unit;
+    options.scales.x.max = to * this.view.unit;
     this.chart.update("none");
     this.describe();
   }
 
+  inUnit(points) {
+    const { unit } = this.view;
+    return unit === 1 ? points : points.map(({ x, y }) => ({ x: x * unit, y }));
+  }
+
   wantsLog() {
+    if (this.view.scale === "linear") return false;
     let low = Infinity;
     let high = 0;
     for (const { y } of this.points) {
@@ -73,23 +101,63 @@ export class Curve {
       low = Math.min(low, y);
       high = Math.max(high, y);
     }
+    if (this.view.scale === "log") return high > 0;
     return high / low > LOG_RATIO;
+  }
+
+  get words() {
+    return this.view.unit === 1 ? { one: "step", plural: "steps" } : { one: "token", plural: "tokens" };
+  }
+
+  // The point nearest to a place on the x axis; nothing where there is none.
+  nearest(x) {
+    let found = null;
+    for (const point of this.chart?.data.datasets[0].data || []) {
+      if (Number.isNaN(point.y)) continue;
+      if (!found || Math.abs(point.x - x) < Math.abs(found.x - x)) found = point;
+    }
+    return found;
   }
 
   describe() {
     const known = this.points.filter((point) => !Number.isNaN(point.y));
     const name = LABELS[this.metric];
     if (!known.length) {
-      this.canvas.setAttribute("aria-label", `${name} over steps: no points yet`);
+      this.canvas.setAttribute("aria-label", `${name} over ${this.words.plural}: no points yet`);
       return;
     }
     const last = known[known.length - 1];
     const low = known.reduce((least, point) => (point.y < least.y ? point : least));
     this.canvas.setAttribute(
       "aria-label",
-      `${name} over steps: ${shortNumber(last.y)} at step ${last.x}, ` +
-        `lowest ${shortNumber(low.y)} at step ${low.x}`,
+      `${name} over ${this.words.plural}: ${shortNumber(last.y)} at ${this.words.one} ${last.x}, ` +
+        `lowest ${shortNumber(low.y)} at ${this.words.one} ${low.x}`,
     );
+  }
+
+  // Where the pointer is, on this chart or on one beside it, and what is being marked to zoom.
+  drawCross({ ctx, chartArea: { top, bottom, left, right }, scales }) {
+    const at = (x) => Math.min(right, Math.max(left, scales.x.getPixelForValue(x)));
+    ctx.save();
+    if (this.marked) {
+      const [from, to] = this.marked.map(at);
+      ctx.fillStyle = `${variable("--accent")}22`;
+      ctx.fillRect(Math.min(from, to), top, Math.abs(to - from), bottom - top);
+    }
+    const point = this.cross === null ? null : this.nearest(this.cross);
+    if (point) {
+      ctx.strokeStyle = variable("--muted");
+      ctx.setLineDash([3, 3]);
+      ctx.beginPath();
+      ctx.moveTo(at(point.x), top);
+      ctx.lineTo(at(point.x), bottom);
+      ctx.stroke();
+      ctx.fillStyle = variable("--text");
+      ctx.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
+      ctx.textAlign = "right";
+      ctx.fillText(shortNumber(point.y), right, top + 4);
+    }
+    ctx.restore();
   }
 
   recolour() {
@@ -110,7 +178,13 @@ export class Curve {
     const ticks = { color: muted, font, maxRotation: 0, callback: shortNumber };
     return {
       type: "line",
-      data: { datasets: [{ data: [], borderColor: line, backgroundColor: line }] },
+      data: {
+        datasets: [
+          { data: [], borderColor: line, backgroundColor: line },
+          { data: [], borderColor: `${line}55`, borderWidth: 1, pointHitRadius: 0, pointHoverRadius: 0 },
+        ],
+      },
+      plugins: [{ id: "looked-at", afterDatasetsDraw: (chart) => this.drawCross(chart) }],
       options: {
         animation: false,
         parsing: false,
@@ -153,8 +227,9 @@ export class Curve {
             padding: 8,
             cornerRadius: 4,
             caretSize: 0,
+            filter: (item) => item.datasetIndex === 0,
             callbacks: {
-              title: (items) => `step ${items[0].parsed.x.toLocaleString("en")}`,
+              title: (items) => items.map((item) => `${this.words.one} ${item.parsed.x.toLocaleString("en")}`),
               label: (item) => `${item.dataset.label} ${shortNumber(item.parsed.y)}`,
             },
           },

@@ -3,6 +3,7 @@
 import { heard, showDown, showLoggedOut, showUp } from "./connection.js";
 import { isLoginPage } from "./requests.js";
 import { Run } from "./run.js";
+import { Explorer } from "./explore.js";
 import { LiveSocket } from "./socket.js";
 import { ended, progressed } from "./tab.js";
 
@@ -31,7 +32,11 @@ function adopt() {
     if (!list) location.assign("/");
   }
   for (const element of root.querySelectorAll("[data-run]")) {
-    if (!element.run) runs.set(element.dataset.run, new Run(element));
+    if (element.run) continue;
+    const run = new Run(element);
+    runs.set(run.id, run);
+    const tools = element.querySelector("[data-explore]");
+    if (tools) new Explorer(run, tools);
   }
 }
 
@@ -73,6 +78,7 @@ async function refresh() {
   const query = new URLSearchParams(location.search);
   // With new runs about, the server must know every card there is.
   query.set("ids", (arrived ? [...runs.keys()] : ids).join(","));
+  if (list) query.set("list", "");
   if (arrived && list) query.set("arrived", "");
   ids.forEach((id) => stale.delete(id));
   urgent.clear();

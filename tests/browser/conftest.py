@@ -144,6 +144,7 @@ def _note(opened: Visit, said: Any) -> None:
             "WebSocket connection to",
             "Response Status Error Code",
             "htmx:sendAbort",
+            "htmx:sendError",
             "htmx:afterRequest",
         )
     ):

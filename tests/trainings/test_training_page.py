@@ -85,6 +85,22 @@ def test_long_log_shows_its_end_from_a_line_on(client: Client, home: Any) -> Non
     assert "line 000000" not in page
 
 
+def test_points_are_exported_with_gaps_and_without_what_is_no_json(client: Client) -> None:
+    run = with_points(range(1, 4), name="My run!")
+    run.metrics.filter(step=2).update(loss=None, fvu=float("inf"))
+    whole = client.get(reverse("export_points", args=[run.pk, "csv"]))
+    assert whole.headers["Content-Disposition"] == 'attachment; filename="my-run.csv"'
+    lines = b"".join(whole.streaming_content).decode().splitlines()  # type: ignore[attr-defined]
+    assert lines[0].startswith("step,loss,l0,")
+    assert (len(lines), lines[2].split(",")[:2]) == (4, ["2", ""])
+    answer = client.get(reverse("export_points", args=[run.pk, "json"]))
+    rows = json.loads(b"".join(answer.streaming_content))  # type: ignore[attr-defined]
+    assert (rows[1]["loss"], rows[1]["fvu"], len(rows)) == (None, None, 3)
+    assert client.get(reverse("export_points", args=[run.pk, "xml"])).status_code == 404
+    nothing = client.get(reverse("export_points", args=[a_training().pk, "json"]))
+    assert json.loads(b"".join(nothing.streaming_content)) == []  # type: ignore[attr-defined]
+
+
 def test_log_of_each_attempt_can_be_read_and_downloaded(client: Client, home: Any) -> None:
     run = a_training(attempt=2, status="failed")
     for attempt in (1, 2):

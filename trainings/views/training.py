@@ -5,19 +5,30 @@ from __future__ import annotations
 import json
 import shlex
 import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 from django.contrib import messages
-from django.http import FileResponse, Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import (
+    FileResponse,
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    JsonResponse,
+    StreamingHttpResponse,
+)
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
+from django.utils.text import slugify
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings import logs, wishes
-from trainings.models import Checkpoint, Training, TrainingMetric
+from trainings.models import METRIC_FIELDS, Checkpoint, Training, TrainingMetric
 from workers.engine.config import FieldSpec, sections
 from workers.engine.config.fields import show as show_number
+from workers.engine.events import finite
 
 from .cards import Card, cards, changed, shown
 from .downsample import downsample
@@ -65,6 +76,21 @@ def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     last = rows[-1][0] if rows else max(after, 0)
     answer = {"seq": run.event_seq, "attempt": run.attempt, "last_step": last, "series": series}
     return JsonResponse(answer)
+
+
+@require_safe
+def export_points(request: HttpRequest, training_id: uuid.UUID, kind: str) -> HttpResponseBase:
+    """Every point as it was logged, as CSV or JSON lines would have it: one row a point."""
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    if kind not in ("csv", "json"):
+        raise Http404("Points are exported as csv or json.")
+    rows = run.metrics.values_list(*METRIC_FIELDS).iterator(chunk_size=2000)
+    body = _csv(rows) if kind == "csv" else _json(rows)
+    types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+    answer = StreamingHttpResponse(body, content_type=types[kind])
+    name = slugify(run.name) or run.id
+    answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
+    return answer
 
 
 @require_safe
@@ -163,6 +189,21 @@ def _changed(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 
 def _card(training_id: uuid.UUID) -> Card:
     return cards([get_object_or_404(shown(), pk=training_id)])[0]
+
+
+def _csv(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    yield ",".join(METRIC_FIELDS) + "\r\n"
+    for row in rows:
+        yield ",".join("" if value is None else repr(value) for value in row) + "\r\n"
+
+
+def _json(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    """One list of objects, written as it is read."""
+    before = "["
+    for row in rows:
+        yield before + json.dumps(finite(dict(zip(METRIC_FIELDS, row, strict=True))))
+        before = ",\n"
+    yield "[]\n" if before == "[" else "]\n"
 
 
 def _log(request: HttpRequest, run: Training) -> dict[str, object]:

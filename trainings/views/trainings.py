@@ -46,7 +46,8 @@ def trainings(request: HttpRequest) -> HttpResponse:
 def fragments(request: HttpRequest) -> HttpResponse:
     """The parts of the named cards that change, for htmx to put in their places.
 
-    With `arrived`, also whole cards for runs newer than those, as far as they fit the filter.
+    With `arrived`, also whole cards for runs newer than those, as far as they fit the filter; with
+    `list`, also the counts beside each status, which only the list has a place for.
     """
     known = _ids(request, "ids")
     runs = {run.pk: run for run in shown().filter(pk__in=known)}
@@ -54,7 +55,7 @@ def fragments(request: HttpRequest) -> HttpResponse:
         "cards": cards(runs.values()),
         "gone": [pk for pk in known if pk not in runs],
         "arrived": cards(_arrived(request, runs)),
-        "filters": _filters(request),
+        "filters": _filters(request) if "list" in request.GET else [],
         "status": request.GET.get("status", ""),
         "search": request.GET.get("q", ""),
     }
