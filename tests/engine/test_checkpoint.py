@@ -116,3 +116,9 @@ def test_a_write_that_is_cut_off_leaves_no_checkpoint(
     assert not (tmp_path / "step-000007").exists()
     monkeypatch.undo()
     assert checkpoint.save(tmp_path, 7, {"a": torch.zeros(1)}, {}).path.is_dir()
+
+
+def test_the_folder_of_a_deleted_run_stays_gone(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        checkpoint.save(tmp_path / "gone" / "checkpoints", 1, {"w": torch.ones(1)}, {})
+    assert not (tmp_path / "gone").exists()

@@ -78,6 +78,8 @@ def train(
     engine (`ModelError`, `TokenizeError`, `ConfigError`, `TrainingError`, `ExportError`) whose
     message is a sentence, or whatever the machine raises (`OSError`, `torch.OutOfMemoryError`).
     """
+    # Now and not once something is saved: a folder that was deleted under a run stays deleted.
+    run_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as until_the_end:
         yield from _train(spec, run_dir, stop, pause, until_the_end)
 
