@@ -6,6 +6,7 @@ const CSRF_COOKIE = "saestudio_csrf";
 const SENTENCES = {
   403: "This was refused: you may have logged in or out in another tab. Reload the page.",
   404: "This does not exist any more.",
+  503: "The database cannot be reached at the moment; nothing was changed. Try again in a moment.",
   500: "The server failed at this; its log says why. Nothing was changed.",
 };
 

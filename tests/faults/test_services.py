@@ -130,6 +130,8 @@ def test_database_is_restarted(ground: Ground, fault: Fault) -> None:
     pk, child = training(ground.api, "restarted", beyond=100)
     with fault.timed("database away for"):
         on_postgres.restart_at_once()
+    with fault.timed("page back after"):
+        wait_for(ground.api.reachable, "the page", 60)
     step = ground.api.get(pk)["current_step"]
     with fault.timed("points again after"):
         wait_for(lambda: ground.api.get(pk)["current_step"] > step + 100, "more steps", 60)
