@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.browser.test_screens import VARIANTS
 from tests.conftest import Studio
 
 pytestmark = pytest.mark.browser
@@ -75,7 +76,7 @@ def test_a_template_chosen_in_the_dialog_fills_it_and_keeps_the_name(
     dialog.get_by_text("This field is required.").wait_for()
 
 
-@pytest.mark.parametrize(("scheme", "width"), [("light", 1440), ("dark", 390)])
+@pytest.mark.parametrize(("scheme", "width"), VARIANTS[1:])
 def test_list_of_templates(
     stage: Studio,
     visit: Callable[..., Any],

@@ -259,6 +259,7 @@ def short_of_memory(
     return short
 
 
+@pytest.mark.long  # the engine's own tests of the same are in every run
 def test_memory_ends(
     fault: Fault, short_of_memory: Callable[..., contextlib.AbstractContextManager[None]]
 ) -> None:
