@@ -123,7 +123,7 @@ def write_supervisor_config() -> Path:
         f"stopwaitsecs={p.patience}\nstopasgroup=false\nkillasgroup=true\n"
         f"redirect_stderr=true\nstdout_logfile={logs}/{p.name}.log\n"
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
-        + "".join(f"environment={_environment(p)}\n" for _ in p.environment[:1])
+        f"environment={_environment(p)}\n"
         for p in sorted(programs(), key=lambda p: p.priority)
     ]
     # supervisord expands %; no value here means to use that.

@@ -27,13 +27,16 @@ class TemplateQuerySet(models.QuerySet["TrainingTemplate"]):
                 return tried
         raise AssertionError
 
-    def used(self, pk: str) -> None:
-        """A training was started from it; what is no id is of none."""
+    def of(self, text: str) -> TemplateQuerySet:
+        """The one of this id; none where the text is no id, or of none."""
         try:
-            template = uuid.UUID(pk)
+            return self.filter(pk=uuid.UUID(text))
         except ValueError:
-            return
-        self.filter(pk=template).update(usage_count=F("usage_count") + 1, last_used_at=Now())
+            return self.none()
+
+    def used(self, text: str) -> None:
+        """A training was started from the one of this id."""
+        self.of(text).update(usage_count=F("usage_count") + 1, last_used_at=Now())
 
 
 class TrainingTemplate(models.Model):

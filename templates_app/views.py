@@ -37,7 +37,7 @@ def use(request: HttpRequest) -> HttpResponse:
     filled = request.GET.copy()
     for name in FIELDS:
         filled.pop(name, None)
-    found = PRESETS.get(chosen) or template_of(chosen)
+    found = PRESETS.get(chosen) or TrainingTemplate.objects.of(chosen).first()
     if found is not None:
         if found.architecture:
             filled["architecture"] = str(found.architecture)
@@ -150,14 +150,6 @@ def import_(request: HttpRequest) -> HttpResponse:
     faults = sum(bool(proposal.problems) for proposal in proposals)
     context |= {"proposals": proposals, "faults": faults, "text": data.decode("utf-8-sig")}
     return render(request, "template/import.html", context)
-
-
-def template_of(text: str) -> TrainingTemplate | None:
-    """The template of this id; none where it is no id, or of none."""
-    try:
-        return TrainingTemplate.objects.filter(pk=text).first() if text else None
-    except ValidationError:
-        return None
 
 
 def _imported(request: HttpRequest, made: list[TrainingTemplate]) -> HttpResponse:

@@ -66,9 +66,9 @@ function receive(message) {
 // Also for runs that another page or filter shows: their ends are news, their progress is not.
 function tell(message, run) {
   const { event, training_id: id, data } = message;
-  const name = run?.element.querySelector("h1, h2").textContent.trim();
   if (event === "progress" && run) progressed(id, data.progress_pct);
-  if (ENDS.includes(event) && (list || run)) ended(id, name || "A training", event);
+  if (!ENDS.includes(event) || !(list || run)) return;
+  ended(id, run?.element.querySelector("h1, h2").textContent.trim() || "A training", event);
 }
 
 async function refresh() {

@@ -44,6 +44,4 @@ def template_keep(context: Any) -> dict[str, Any]:
 @register.filter
 def loaded(form: Any) -> TrainingTemplate | None:
     """The template whose settings were put into the form."""
-    from templates_app.views import template_of
-
-    return template_of(form.filled.get("template", ""))
+    return TrainingTemplate.objects.of(form.filled.get("template", "")).first()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser.test_screens import VARIANTS
+from tests.browser.test_screens import VARIANTS, fits
 from tests.conftest import Studio
 
 pytestmark = pytest.mark.browser
@@ -87,9 +87,7 @@ def test_list_of_templates(
 ) -> None:
     page = visit(stage, "/templates", color_scheme=scheme, size=(width, 900))
     picture(page, f"templates-{width}-{scheme}", full_page=True)
-    assert page.evaluate(
-        "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
-    )
+    assert fits(page)
     page.get_by_role("button", name="wide is not a favourite").click()
     page.get_by_role("button", name="wide is a favourite").wait_for()
     page.get_by_role("button", name="Duplicate wide").click()

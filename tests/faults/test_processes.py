@@ -44,6 +44,18 @@ def stop(api: Api, pk: str) -> None:
     assert api.ended(pk)["status"] == "stopped"
 
 
+def expect_handed_over(ground: Ground, fault: Fault, pk: str) -> None:
+    """The run waits, and the next worker goes on from the step at which the one before ended."""
+    before = ground.api.get(pk)
+    assert (before["status"], before["attempt"]) == ("pending", 1)
+    with fault.timed("training again after"):
+        ground.again("trainer")
+        step = resumed_from(ground.api, pk, 2)
+    fault.measured["steps repeated"] = max(0, before["current_step"] - step)
+    assert step >= before["current_step"]
+    stop(ground.api, pk)
+
+
 def gone(process: psutil.Process) -> bool:
     return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
@@ -79,14 +91,7 @@ def test_worker_is_told_to_end(ground: Ground, fault: Fault) -> None:
         ground.studio.processes["trainer"].send_signal(signal.SIGTERM)
         ground.studio.processes["trainer"].wait(120)
     assert gone(child)
-    before = ground.api.get(pk)
-    assert (before["status"], before["attempt"]) == ("pending", 1)
-    with fault.timed("training again after"):
-        ground.again("trainer")
-        step = resumed_from(ground.api, pk, 2)
-    fault.measured["steps repeated"] = max(0, before["current_step"] - step)
-    assert step >= before["current_step"]
-    stop(ground.api, pk)
+    expect_handed_over(ground, fault, pk)
 
 
 @pytest.mark.long
@@ -120,14 +125,7 @@ def test_worker_loses_its_parent(ground: Ground, fault: Fault) -> None:
     ground.studio.processes["trainer"].send_signal(signal.SIGKILL)
     with fault.timed("worker and training process gone after"):
         wait_for(lambda: gone(child) and gone(worker), "both to be gone", 30)
-    before = ground.api.get(pk)
-    assert (before["status"], before["attempt"]) == ("pending", 1)
-    with fault.timed("training again after"):
-        ground.again("trainer")
-        step = resumed_from(ground.api, pk, 2)
-    fault.measured["steps repeated"] = max(0, before["current_step"] - step)
-    assert step >= before["current_step"]
-    stop(ground.api, pk)
+    expect_handed_over(ground, fault, pk)
 
 
 @pytest.mark.long

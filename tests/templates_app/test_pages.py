@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from typing import Any
 
 import pytest
@@ -13,6 +12,7 @@ from django.urls import reverse
 
 from templates_app.models import TrainingTemplate
 from tests.rows import a_tokenization
+from tests.trainings.test_start_form import filled
 from trainings.models import Training
 
 from .test_exchange import a_file, a_template
@@ -23,15 +23,7 @@ HTMX = {"HX-Request": "true"}
 
 def dialog(**changes: Any) -> dict[str, Any]:
     """What the Start Training dialog holds."""
-    return {
-        "id": str(uuid.uuid4()),
-        "tokenization": str(a_tokenization().pk),
-        "architecture": "jumprelu",
-        "layer": "1",
-        "num_steps": "1000",
-        "batch_size": "512",
-        "accepted": "num_steps",
-    } | changes
+    return filled(architecture="jumprelu") | changes
 
 
 def keep(client: Client, **changes: Any) -> Any:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from django.db import models, transaction
-from django.db.models import Case, F, Max, Q, Value, When
+from django.db.models import Case, Count, F, Max, Q, Value, When
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from trainings import live, nudge
@@ -96,6 +96,10 @@ class TrainingQuerySet(LeasedQuerySet):
     def queue(self) -> Self:
         """Pending runs in the order in which they start."""
         return self.visible().filter(status=Status.PENDING).in_order()
+
+    def by_status(self) -> dict[str, int]:
+        """How many have each status that any has."""
+        return dict(self.order_by().values_list("status").annotate(n=Count("pk")))
 
     def in_order(self) -> Self:
         """The higher priority first, then whoever waits longest."""
@@ -210,8 +214,7 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def fail(self, pk: Any, attempt: int, reason: str) -> bool:
         """End an attempt that cannot begin, or was interrupted too often."""
-        failed = {"error_message": reason, "completed_at": Now(), "phase": ""}
-        return self._won(pk, self.end(pk, attempt, Status.FAILED, **failed))
+        return self._won(pk, self.end(pk, attempt, Status.FAILED, **_failed(reason)))
 
     def hand_back(self, pk: Any, attempt: int) -> bool:
         """A worker that ends in good order leaves its run to the next one, in its old place.
@@ -229,9 +232,8 @@ class TrainingQuerySet(LeasedQuerySet):
         return self._give_up(pk, reason, self.filter(status=Status.PENDING))
 
     def _give_up(self, pk: Any, reason: str, stuck: Self) -> bool:
-        failed = {"error_message": reason, "completed_at": Now(), "phase": ""}
-        rows = stuck.filter(pk=pk).update(status=Status.FAILED, lease_expires_at=None, **failed)
-        return self._won(pk, rows)
+        failed = {"status": Status.FAILED, "lease_expires_at": None, **_failed(reason)}
+        return self._won(pk, stuck.filter(pk=pk).update(**failed))
 
     def request_delete(self, pk: Any) -> bool:
         """Hide the run and, if it is running, stop it; its files go once nothing writes them."""
@@ -266,3 +268,8 @@ class TrainingQuerySet(LeasedQuerySet):
         seq = row.values_list("event_seq", flat=True).first()
         if seq is not None:  # else it was deleted, with its files, since the line before
             transaction.on_commit(partial(live.publish, "status", pk, seq, {}))
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    """What a run that failed keeps."""
+    return {"error_message": reason, "completed_at": Now(), "phase": ""}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import uuid
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any, cast, get_args
+from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
@@ -17,7 +17,7 @@ from trainings.models.transitions import Status
 from trainings.wishes import Action
 
 from .cards import changed
-from .pages import back, dialog, in_page
+from .pages import back, dialog, ids_of, in_page
 
 MOST = 500
 TITLES: dict[Action, str] = {
@@ -57,26 +57,26 @@ def bulk(request: HttpRequest) -> HttpResponse:
         return HttpResponseBadRequest(f"action must be one of {', '.join(get_args(Action))}")
     action = cast(Action, given["action"])
     if request.method == "POST":
-        return _do(request, action, _ids(given.getlist("ids")))
+        return _do(request, action, ids_of(given.getlist("ids"), MOST))
     return dialog(request, "training/_bulk.html", _asked(request, action))
 
 
 def _asked(request: HttpRequest, action: Action) -> dict[str, Any]:
-    ids, group = _ids(request.GET.getlist("ids")), request.GET.get("status", "")
+    ids, group = ids_of(request.GET.getlist("ids"), MOST), request.GET.get("status", "")
     runs = Training.objects.visible()
     runs = runs.filter(status=group) if group in GROUPS[action] else runs.filter(pk__in=ids)
     chosen = [Choice(run, wishes.refusal(action, run)) for run in runs[:MOST]]
-    counts = Counter(Training.objects.visible().order_by().values_list("status", flat=True))
+    counts = Training.objects.visible().by_status()
     return {
         "action": action,
         "title": TITLES[action],
         "chosen": chosen,
         "able": sum(not choice.refused for choice in chosen),
-        "groups": [(status, counts[status]) for status in GROUPS[action] if counts[status]],
+        "groups": [(status, counts[status]) for status in GROUPS[action] if status in counts],
     }
 
 
-def _do(request: HttpRequest, action: Action, ids: list[uuid.UUID]) -> HttpResponse:
+def _do(request: HttpRequest, action: Action, ids: list[UUID]) -> HttpResponse:
     scratch = request.POST.get("from") == "scratch"
     found = wishes.act(action, ids, from_scratch=scratch)
     done = sum(outcome.done for outcome in found)
@@ -88,13 +88,3 @@ def _do(request: HttpRequest, action: Action, ids: list[uuid.UUID]) -> HttpRespo
     if not in_page(request):
         return back(request, "/")
     return changed(request, ids)
-
-
-def _ids(texts: list[str]) -> list[uuid.UUID]:
-    found = []
-    for text in texts[:MOST]:
-        try:
-            found.append(uuid.UUID(text))
-        except ValueError:
-            continue
-    return found

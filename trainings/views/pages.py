@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -20,6 +23,17 @@ def dialog(
 
 def in_page(request: HttpRequest) -> bool:
     return bool(getattr(request, "htmx", False))
+
+
+def ids_of(texts: Iterable[str], most: int) -> list[uuid.UUID]:
+    """The first so many texts as ids; what is none is left out."""
+    found = []
+    for text in islice(texts, most):
+        try:
+            found.append(uuid.UUID(text))
+        except ValueError:
+            continue
+    return found
 
 
 def back(request: HttpRequest, default: str) -> HttpResponseRedirect:

@@ -8,7 +8,7 @@ from typing import Any
 from django.contrib import messages
 from django.core.exceptions import ValidationError
 from django.core.paginator import Paginator
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -19,6 +19,7 @@ from trainings.models import Training
 
 from .cards import cards, shown
 from .checklist import checklist
+from .pages import ids_of
 from .preparing import preparing
 
 PER_PAGE = 20
@@ -49,7 +50,7 @@ def fragments(request: HttpRequest) -> HttpResponse:
     With `arrived`, also whole cards for runs newer than those, as far as they fit the filter; with
     `list`, also the counts beside each status, which only the list has a place for.
     """
-    known = _ids(request, "ids")
+    known = ids_of(request.GET.get("ids", "").split(","), MAX_IDS)
     runs = {run.pk: run for run in shown().filter(pk__in=known)}
     context = {
         "cards": cards(runs.values()),
@@ -97,8 +98,7 @@ def _chosen(request: HttpRequest) -> QuerySet[Training]:
 
 def _filters(request: HttpRequest) -> list[dict[str, Any]]:
     """Each status with how many runs have it and the address that shows them."""
-    rows = Training.objects.visible().order_by().values_list("status").annotate(n=Count("pk"))
-    counts = dict(rows)
+    counts = Training.objects.visible().by_status()
     here, search = request.GET.get("status", ""), request.GET.get("q", "")
     return [
         {
@@ -110,13 +110,3 @@ def _filters(request: HttpRequest) -> list[dict[str, Any]]:
         }
         for status in ("", *STATUSES)
     ]
-
-
-def _ids(request: HttpRequest, name: str) -> list[uuid.UUID]:
-    found = []
-    for text in request.GET.get(name, "").split(",")[:MAX_IDS]:
-        try:
-            found.append(uuid.UUID(text))
-        except ValueError:
-            continue
-    return found
