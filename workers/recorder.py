@@ -29,6 +29,7 @@ PUBLISH_EVERY = 0.5
 RENEW_EVERY = 10.0
 FINAL = ("completed", "stopped", "failed")
 MAX_WARNINGS = 20
+MAX_MARKS = 200
 
 
 class LeaseLost(Exception):
@@ -123,6 +124,7 @@ class Recorder:
                 if resumed_from is not None:
                     later = later.filter(step__gt=resumed_from)
                 later.delete()
+                self._keep_marks(event)
             case "checkpoint":
                 Checkpoint.objects.update_or_create(
                     training_id=self.training_id,
@@ -135,6 +137,8 @@ class Recorder:
                         "fvu": event["fvu"],
                     },
                 )
+            case "resampled":
+                self._add_mark("resampled", event["step"], f"{event['count']:,} latents resampled")
             case "checkpoint_set_aside":
                 Checkpoint.objects.filter(
                     training=self.training_id, path=event["checkpoint_path"]
@@ -153,6 +157,21 @@ class Recorder:
                         "export": event["export"],
                     },
                 )
+
+    def _keep_marks(self, event: Event) -> None:
+        """Marks of steps that are made again go; one says where the run goes on."""
+        step = event.get("resumed_from")
+        row = Training.objects.filter(pk=self.training_id)
+        marks = [m for m in row.values_list("marks", flat=True).get() if m["step"] <= (step or 0)]
+        row.update(marks=marks if step else [])
+        if step:
+            self._add_mark("resumed", step, f"Attempt {self.attempt} goes on from here")
+
+    def _add_mark(self, kind: str, step: int, text: str) -> None:
+        row = Training.objects.filter(pk=self.training_id)
+        marks = row.values_list("marks", flat=True).get()
+        added = {"kind": kind, "step": step, "text": text}
+        row.update(marks=[*marks, added][-MAX_MARKS:])
 
     def _add_warning(self, event: Event) -> None:
         row = Training.objects.filter(pk=self.training_id)

@@ -1,4 +1,4 @@
-// One curve on one canvas, drawn by Chart.js from a run's series.
+// The curves of one metric on one canvas, one line a run, drawn by Chart.js from the runs' series.
 
 const LABELS = {
   loss: "Loss",
@@ -23,7 +23,7 @@ function trim(value) {
   return Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
 }
 
-function variable(name) {
+export function variable(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
@@ -40,20 +40,51 @@ function smoothed(points, weight) {
   });
 }
 
+// What the x axis can count; a run turns its steps into it.
+const AXES = {
+  step: { one: "step", plural: "steps", write: shortNumber },
+  tokens: { one: "token", plural: "tokens", write: shortNumber },
+  time: { one: "time", plural: "training time", write: shortTime },
+};
+
+function shortTime(seconds) {
+  if (seconds < 100) return `${trim(seconds)} s`;
+  if (seconds < 6000) return `${trim(seconds / 60)} min`;
+  return `${trim(seconds / 3600)} h`;
+}
+
+// How each kind of mark is drawn at its step.
+const MARKS = {
+  checkpoint: { colour: "--control", dash: [], height: 7 },
+  resumed: { colour: "--interrupted", dash: [4, 3], height: Infinity },
+  resampled: { colour: "--warning", dash: [1, 3], height: Infinity },
+};
+const NEAR_PX = 6;
+
 export class Curve {
-  constructor(figure, colour, steps) {
+  // lines: the runs; a run says how a line looks and what its points are.
+  constructor(figure, lines) {
     this.figure = figure;
-    this.colour = colour;
-    this.steps = steps;
+    this.lines = lines;
     this.metric = figure.dataset.chart;
     this.canvas = figure.querySelector("canvas");
     this.chart = null;
-    this.points = [];
+    this.frame = null;
+    this.shown = [];
     // How it is looked at; `explore.js` sets these for all curves of a page together.
-    this.view = { range: null, scale: "auto", smoothing: 0, unit: 1 };
+    this.view = { range: null, scale: "auto", smoothing: 0, axis: "step", marks: false };
     this.cross = null;
     this.marked = null;
     figure.addEventListener("click", (event) => this.pressed(event.target.closest("[data-metric]")));
+  }
+
+  get axis() {
+    return AXES[this.view.axis];
+  }
+
+  // Of the first line: that of a page with one run.
+  get points() {
+    return this.shown[0] || [];
   }
 
   pressed(button) {
@@ -62,57 +93,68 @@ export class Curve {
     for (const other of this.figure.querySelectorAll("[data-metric]")) {
       other.setAttribute("aria-pressed", String(other === button));
     }
-    this.figure.dispatchEvent(new CustomEvent("curve:switched", { bubbles: true }));
+    this.redraw();
   }
 
-  draw(series) {
-    this.points = this.inUnit(series[this.metric] || []);
-    this.figure.classList.toggle("has-points", this.points.length > 0);
-    this.figure.classList.toggle("is-empty", this.points.length === 0);
+  // Drawn at most once a frame, however many points arrive for however many lines.
+  redraw() {
+    if (this.frame !== null || !this.lines.some((line) => line.visible && line.loaded)) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const { axis, smoothing, scale, range } = this.view;
+    this.shown = this.lines.map((line) => line.points(this.metric, axis));
+    const empty = this.shown.every((points) => !points.length);
+    this.figure.classList.toggle("has-points", !empty);
+    this.figure.classList.toggle("is-empty", empty);
     if (!this.chart) this.chart = new Chart(this.canvas, this.configuration());
     const { data, options } = this.chart;
-    const [line, raw] = data.datasets;
-    line.data = smoothed(this.points, this.view.smoothing);
-    line.label = LABELS[this.metric];
-    // A single point has no line yet.
-    line.pointRadius = this.points.length === 1 ? 2.5 : 0;
-    raw.data = this.view.smoothing ? this.points : [];
-    options.scales.y.type = this.wantsLog() ? "logarithmic" : "linear";
+    this.shown.forEach((points, place) => {
+      const line = data.datasets[2 * place];
+      const raw = data.datasets[2 * place + 1];
+      line.data = smoothed(points, smoothing);
+      line.label = LABELS[this.metric];
+      // A single point has no line yet.
+      line.pointRadius = points.length === 1 ? 2.5 : 0;
+      raw.data = smoothing ? points : [];
+    });
+    options.scales.y.type = this.wantsLog(scale) ? "logarithmic" : "linear";
     options.scales.y.title.display = options.scales.y.type === "logarithmic";
-    const [from, to] = this.view.range || [0, this.steps];
-    options.scales.x.min = from * this.view.unit;
-    options.scales.x.max = to * this.view.unit;
+    [options.scales.x.min, options.scales.x.max] = range || [0, this.end];
     this.chart.update("none");
     this.describe();
+    this.tellValues();
   }
 
-  inUnit(points) {
-    const { unit } = this.view;
-    return unit === 1 ? points : points.map(({ x, y }) => ({ x: x * unit, y }));
+  // Where the x axis ends: at the last step to come, or at the time that has passed.
+  get end() {
+    return Math.max(...this.lines.map((line) => line.end(this.view.axis)));
   }
 
-  wantsLog() {
-    if (this.view.scale === "linear") return false;
+  wantsLog(scale) {
+    if (scale === "linear") return false;
     let low = Infinity;
     let high = 0;
-    for (const { y } of this.points) {
-      if (Number.isNaN(y)) continue;
-      if (y <= 0) return false;
-      low = Math.min(low, y);
-      high = Math.max(high, y);
+    for (const points of this.shown) {
+      for (const { y } of points) {
+        if (Number.isNaN(y)) continue;
+        if (y <= 0) return false;
+        low = Math.min(low, y);
+        high = Math.max(high, y);
+      }
     }
-    if (this.view.scale === "log") return high > 0;
+    if (scale === "log") return high > 0;
     return high / low > LOG_RATIO;
   }
 
-  get words() {
-    return this.view.unit === 1 ? { one: "step", plural: "steps" } : { one: "token", plural: "tokens" };
-  }
-
-  // The point nearest to a place on the x axis; nothing where there is none.
-  nearest(x) {
+  // The line's point nearest to a place on the x axis; nothing where there is none.
+  nearest(place, x) {
     let found = null;
-    for (const point of this.chart?.data.datasets[0].data || []) {
+    for (const point of this.chart?.data.datasets[2 * place].data || []) {
       if (Number.isNaN(point.y)) continue;
       if (!found || Math.abs(point.x - x) < Math.abs(found.x - x)) found = point;
     }
@@ -120,22 +162,40 @@ export class Curve {
   }
 
   describe() {
-    const known = this.points.filter((point) => !Number.isNaN(point.y));
-    const name = LABELS[this.metric];
-    if (!known.length) {
-      this.canvas.setAttribute("aria-label", `${name} over ${this.words.plural}: no points yet`);
-      return;
-    }
-    const last = known[known.length - 1];
-    const low = known.reduce((least, point) => (point.y < least.y ? point : least));
-    this.canvas.setAttribute(
-      "aria-label",
-      `${name} over ${this.words.plural}: ${shortNumber(last.y)} at ${this.words.one} ${last.x}, ` +
-        `lowest ${shortNumber(low.y)} at ${this.words.one} ${low.x}`,
-    );
+    const name = `${LABELS[this.metric]} over ${this.axis.plural}`;
+    const parts = this.lines.map((line, place) => {
+      const known = this.shown[place].filter((point) => !Number.isNaN(point.y));
+      const whose = this.lines.length > 1 ? `${line.name}: ` : "";
+      if (!known.length) return `${whose}no points yet`;
+      const last = known[known.length - 1];
+      const low = known.reduce((least, point) => (point.y < least.y ? point : least));
+      const at = ({ x, y }) => `${shortNumber(y)} at ${this.where(x)}`;
+      return `${whose}${at(last)}, lowest ${at(low)}`;
+    });
+    this.canvas.setAttribute("aria-label", `${name}: ${parts.join("; ")}`);
   }
 
-  // Where the pointer is, on this chart or on one beside it, and what is being marked to zoom.
+  where(x) {
+    return this.view.axis === "time" ? shortTime(x) : `${this.axis.one} ${Math.round(x).toLocaleString("en")}`;
+  }
+
+  // Beside the names of several runs: their values where the pointer is, else the newest.
+  tellValues() {
+    for (const place of this.figure.querySelectorAll("[data-value]")) {
+      const at = this.lines.findIndex((line) => line.id === place.dataset.value);
+      const known = this.shown[at]?.findLast((point) => !Number.isNaN(point.y));
+      const point = this.cross === null ? known : this.nearest(at, this.cross);
+      place.textContent = point ? shortNumber(point.y) : "–";
+    }
+  }
+
+  // The pointer is at this place of the x axis, on this chart or on one beside it.
+  point(x) {
+    this.cross = x;
+    this.chart?.draw();
+    this.tellValues();
+  }
+
   drawCross({ ctx, chartArea: { top, bottom, left, right }, scales }) {
     const at = (x) => Math.min(right, Math.max(left, scales.x.getPixelForValue(x)));
     ctx.save();
@@ -144,47 +204,90 @@ export class Curve {
       ctx.fillStyle = `${variable("--accent")}22`;
       ctx.fillRect(Math.min(from, to), top, Math.abs(to - from), bottom - top);
     }
-    const point = this.cross === null ? null : this.nearest(this.cross);
-    if (point) {
+    const points = this.cross === null ? [] : this.lines.map((_, place) => this.nearest(place, this.cross));
+    const first = points.find((point) => point);
+    if (first) {
+      const x = this.lines.length > 1 ? this.cross : first.x;
       ctx.strokeStyle = variable("--muted");
       ctx.setLineDash([3, 3]);
       ctx.beginPath();
-      ctx.moveTo(at(point.x), top);
-      ctx.lineTo(at(point.x), bottom);
+      ctx.moveTo(at(x), top);
+      ctx.lineTo(at(x), bottom);
       ctx.stroke();
+    }
+    if (first && this.lines.length === 1) {
       ctx.fillStyle = variable("--text");
       ctx.font = `600 12px ${getComputedStyle(document.body).fontFamily}`;
       ctx.textAlign = "right";
-      ctx.fillText(shortNumber(point.y), right, top + 4);
+      ctx.fillText(shortNumber(first.y), right, top + 4);
     }
     ctx.restore();
   }
 
+  // Checkpoints at the foot of the chart, resumes and resamplings as lines through it.
+  drawMarks({ ctx, chartArea: { top, bottom, left, right }, scales }) {
+    if (!this.view.marks) return;
+    ctx.save();
+    for (const mark of this.lines[0].marks) {
+      const look = MARKS[mark.kind];
+      const x = scales.x.getPixelForValue(this.lines[0].place(mark.step, this.view.axis));
+      if (!look || x < left - 1 || x > right + 1) continue;
+      ctx.strokeStyle = variable(look.colour);
+      ctx.setLineDash(look.dash);
+      ctx.beginPath();
+      ctx.moveTo(x, bottom);
+      ctx.lineTo(x, Math.max(top, bottom - look.height));
+      ctx.stroke();
+    }
+    ctx.restore();
+  }
+
+  // What happened where the tooltip points.
+  marksNear(x) {
+    if (!this.view.marks) return [];
+    const pixel = (value) => this.chart.scales.x.getPixelForValue(value);
+    const near = this.lines[0].marks.filter(
+      (mark) => Math.abs(pixel(this.lines[0].place(mark.step, this.view.axis)) - pixel(x)) <= NEAR_PX,
+    );
+    return near.map((mark) => `${mark.text} (step ${mark.step.toLocaleString("en")})`);
+  }
+
   recolour() {
-    if (!this.chart) return;
-    this.chart.destroy();
-    this.chart = null;
+    this.destroy();
+    this.redraw();
   }
 
   destroy() {
+    if (this.frame !== null) cancelAnimationFrame(this.frame);
+    this.frame = null;
     this.chart?.destroy();
     this.chart = null;
   }
 
+  datasets() {
+    return this.lines.flatMap(({ colour, dash }) => {
+      const ink = variable(`--series-${colour}`);
+      return [
+        { data: [], borderColor: ink, backgroundColor: ink, borderDash: dash },
+        { data: [], borderColor: `${ink}55`, borderWidth: 1, pointHitRadius: 0, pointHoverRadius: 0 },
+      ];
+    });
+  }
+
   configuration() {
-    const line = variable(`--series-${this.colour}`);
     const muted = variable("--muted");
     const font = { family: getComputedStyle(document.body).fontFamily, size: 11 };
-    const ticks = { color: muted, font, maxRotation: 0, callback: shortNumber };
+    const ticks = { color: muted, font, maxRotation: 0 };
     return {
       type: "line",
-      data: {
-        datasets: [
-          { data: [], borderColor: line, backgroundColor: line },
-          { data: [], borderColor: `${line}55`, borderWidth: 1, pointHitRadius: 0, pointHoverRadius: 0 },
-        ],
-      },
-      plugins: [{ id: "looked-at", afterDatasetsDraw: (chart) => this.drawCross(chart) }],
+      data: { datasets: this.datasets() },
+      plugins: [
+        {
+          id: "looked-at",
+          beforeDatasetsDraw: (chart) => this.drawMarks(chart),
+          afterDatasetsDraw: (chart) => this.drawCross(chart),
+        },
+      ],
       options: {
         animation: false,
         parsing: false,
@@ -201,10 +304,10 @@ export class Curve {
           x: {
             type: "linear",
             min: 0,
-            max: this.steps,
+            max: this.end,
             grid: { display: false },
             border: { color: variable("--line") },
-            ticks: { ...ticks, maxTicksLimit: 7 },
+            ticks: { ...ticks, maxTicksLimit: 7, callback: (x) => this.axis.write(x) },
           },
           y: {
             type: "linear",
@@ -212,25 +315,30 @@ export class Curve {
             grid: { color: variable("--grid"), drawTicks: false },
             border: { display: false },
             title: { display: false, text: "log scale", color: muted, font },
-            ticks: { ...ticks, maxTicksLimit: 5, padding: 8 },
+            ticks: { ...ticks, maxTicksLimit: 5, padding: 8, callback: shortNumber },
           },
         },
         plugins: {
           legend: { display: false },
           tooltip: {
+            // Several runs have their values beside their names instead.
+            enabled: this.lines.length === 1,
             displayColors: false,
             backgroundColor: variable("--text"),
             titleColor: variable("--surface"),
             bodyColor: variable("--surface"),
+            footerColor: variable("--surface"),
             titleFont: { ...font, weight: "normal" },
             bodyFont: { ...font, size: 13, weight: "600" },
+            footerFont: { ...font, weight: "normal" },
             padding: 8,
             cornerRadius: 4,
             caretSize: 0,
-            filter: (item) => item.datasetIndex === 0,
+            filter: (item) => item.datasetIndex % 2 === 0,
             callbacks: {
-              title: (items) => items.map((item) => `${this.words.one} ${item.parsed.x.toLocaleString("en")}`),
+              title: (items) => items.map((item) => this.where(item.parsed.x)),
               label: (item) => `${item.dataset.label} ${shortNumber(item.parsed.y)}`,
+              footer: (items) => (items.length ? this.marksNear(items[0].parsed.x) : []),
             },
           },
         },

@@ -1,17 +1,23 @@
-// The curves of one training looked at together: one crosshair, one zoom, one scale, one smoothing.
+// Curves looked at together: one crosshair, one zoom, one scale, one smoothing, one x axis.
 
 const LEAST_DRAG = 6;
 
 export class Explorer {
-  constructor(run, tools) {
-    this.run = run;
+  // marks: whether a run's checkpoints, resumes and resamplings are drawn.
+  constructor(curves, tools, { marks }) {
+    this.curves = curves;
     this.tools = tools;
+    this.marks = marks;
     this.from = null;
     this.range = null;
     tools.hidden = false;
-    tools.addEventListener("input", () => this.look());
+    tools.addEventListener("input", (event) => {
+      // A range of steps is none of tokens.
+      if (event.target.name === "axis") this.range = null;
+      this.look();
+    });
     tools.querySelector("[data-reset]").addEventListener("click", () => this.zoom(null));
-    for (const curve of run.curves) this.listen(curve);
+    for (const curve of curves) this.listen(curve);
     document.addEventListener("keydown", (event) => {
       if (event.key === "Escape" && this.range && !document.querySelector("dialog[open]")) this.zoom(null);
     });
@@ -31,7 +37,7 @@ export class Explorer {
       const { from } = this;
       this.from = null;
       this.mark(null);
-      if (from && Math.abs(event.offsetX - from.at) >= LEAST_DRAG) this.zoom([from.x, place(event)]);
+      if (from && Math.abs(event.offsetX - from.at) >= LEAST_DRAG) this.zoom([from.x, place(event)], curve);
     });
     canvas.addEventListener("dblclick", () => this.zoom(null));
   }
@@ -39,38 +45,27 @@ export class Explorer {
   point(x) {
     if (x === null) this.from = null;
     this.mark(this.from && x !== null ? [this.from.x, x] : null);
-    for (const curve of this.run.curves) {
-      curve.cross = x;
-      curve.chart?.draw();
-    }
+    for (const curve of this.curves) curve.point(x);
   }
 
   mark(places) {
-    for (const curve of this.run.curves) curve.marked = places;
+    for (const curve of this.curves) curve.marked = places;
   }
 
   // From and to on the x axis as it is shown; null shows all.
-  zoom(places) {
-    const unit = this.unit();
-    const steps = Number(this.run.element.dataset.steps);
-    const inside = places?.map((x) => Math.round(Math.min(steps, Math.max(0, x / unit)))).sort((a, b) => a - b);
+  zoom(places, curve) {
+    const inside = places?.map((x) => Math.min(curve.end, Math.max(0, x))).sort((a, b) => a - b);
     this.range = inside && inside[1] > inside[0] ? inside : null;
     this.look();
   }
 
-  unit() {
-    const by = this.tools.querySelector("[name=axis]").value;
-    return by === "tokens" ? Number(this.run.element.dataset.batch) : 1;
-  }
-
   look() {
-    const scale = this.tools.querySelector("[name=scale]").value;
-    const smoothing = Number(this.tools.querySelector("[name=smoothing]").value);
+    const { axis, scale, smoothing } = Object.fromEntries(new FormData(this.tools));
     this.tools.querySelector("[data-reset]").hidden = !this.range;
-    for (const curve of this.run.curves) {
-      curve.view = { range: this.range, scale, smoothing, unit: this.unit() };
+    for (const curve of this.curves) {
+      curve.view = { range: this.range, scale, smoothing: Number(smoothing), axis, marks: this.marks };
+      curve.redraw();
     }
-    this.run.redraw();
   }
 }
 

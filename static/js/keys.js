@@ -1,8 +1,8 @@
 // Keys of the Trainings page: n starts a training, / searches, j and k move between cards, x selects
-// the one that has the focus, Shift and x all up to it, ? lists them.
+// the one that has the focus, Shift and x all up to it, c compares those, ? lists them.
 
 import { showDialog } from "./dialog.js";
-import { pick } from "./select.js";
+import { compare, pick } from "./select.js";
 
 function typing(element) {
   return element.closest("input:not([type=checkbox]), select, textarea, dialog, [contenteditable]");
@@ -28,6 +28,7 @@ const KEYS = {
   k: () => move(-1),
   x: () => pick(here(), false),
   X: () => pick(here(), true),
+  c: () => compare(),
   "?": () => showDialog(document.getElementById("keys").content.cloneNode(true)),
 };
 

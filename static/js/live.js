@@ -2,8 +2,9 @@
 
 import { heard, showDown, showLoggedOut, showUp } from "./connection.js";
 import { isLoginPage } from "./requests.js";
-import { Run } from "./run.js";
+import { overlay } from "./compare.js";
 import { Explorer } from "./explore.js";
+import { Run } from "./run.js";
 import { LiveSocket } from "./socket.js";
 import { ended, progressed } from "./tab.js";
 
@@ -28,15 +29,15 @@ function adopt() {
     if (run.element.isConnected) continue;
     run.destroy();
     runs.delete(id);
-    // The page of a run that is gone has nothing more to show.
-    if (!list) location.assign("/");
+    // The page of a run that is gone has nothing more to show; a comparison goes on without it.
+    if (!list) location.assign(root.dataset.gone);
   }
   for (const element of root.querySelectorAll("[data-run]")) {
     if (element.run) continue;
     const run = new Run(element);
     runs.set(run.id, run);
     const tools = element.querySelector("[data-explore]");
-    if (tools) new Explorer(run, tools);
+    if (tools) new Explorer(run.curves, tools, { marks: true });
   }
 }
 
@@ -68,7 +69,7 @@ function tell(message, run) {
   const { event, training_id: id, data } = message;
   if (event === "progress" && run) progressed(id, data.progress_pct);
   if (!ENDS.includes(event) || !(list || run)) return;
-  ended(id, run?.element.querySelector("h1, h2").textContent.trim() || "A training", event);
+  ended(id, run?.name || "A training", event);
 }
 
 async function refresh() {
@@ -130,6 +131,7 @@ document.addEventListener("theme:changed", () => runs.forEach((run) => run.recol
 document.addEventListener("visibilitychange", () => !document.hidden && everything());
 
 adopt();
+if ("compare" in root.dataset) overlay(root, [...runs.values()]);
 setInterval(refresh, TICK_MS);
 setInterval(() => down && everything(), POLL_MS);
 setInterval(everything, SYNC_MS);

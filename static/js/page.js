@@ -7,3 +7,4 @@ import "./dialog.js";
 import "./copy.js";
 import "./keys.js";
 import "./menu.js";
+import "./tabs.js";

@@ -1,5 +1,8 @@
 // Cards chosen for what is done to many: a click, x for one, Shift and x or click up to another.
 
+import { notice } from "./notices.js";
+
+const MOST = 8;
 const count = document.getElementById("picked");
 let last = null;
 
@@ -32,7 +35,22 @@ export function pick(card, range) {
   show();
 }
 
+// The chosen ones side by side, on a page of its own.
+export function compare() {
+  if (!count) return;
+  const ids = boxes().filter((box) => box.checked).map((box) => box.value);
+  if (ids.length < 2 || ids.length > MOST) {
+    notice("info", `Select two to ${MOST} trainings to compare; ${ids.length || "none"} ${ids.length === 1 ? "is" : "are"} selected.`);
+    return;
+  }
+  location.assign(`${document.querySelector("[data-compare-chosen]").formAction}?ids=${ids.join(",")}`);
+}
+
 if (count) {
+  document.querySelector("[data-compare-chosen]").addEventListener("click", (event) => {
+    event.preventDefault();
+    compare();
+  });
   document.addEventListener("click", (event) => {
     if (!event.target.matches(".pick input")) return;
     if (event.shiftKey) upTo(event.target);

@@ -155,7 +155,7 @@ def test_the_training_says_where_its_activations_came_from(client: Client) -> No
     assert "activations: 99 % from the cache" in page
     assert 'Activations</dt><dd>99 % from the <a href="/cache">cache</a>' in page
     plain = a_training(run_facts={"cached_fraction": None})
-    assert "from the" not in client.get(reverse("training", args=[plain.pk])).content.decode()
+    assert "from the cache" not in client.get(reverse("training", args=[plain.pk])).content.decode()
 
 
 def test_command_lists_what_is_kept(capsys: pytest.CaptureFixture[str], in_use: str) -> None:

@@ -71,7 +71,7 @@ class StartForm(forms.Form):
         for spec in FIELDS.values():
             if spec.applies_to(self.chosen):
                 self.fields[spec.name] = _hyper_field(spec)
-                self.filled.setdefault(spec.name, _default_text(spec))
+                self.filled.setdefault(spec.name, show(spec.default))
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -186,11 +186,7 @@ class StartForm(forms.Form):
 
 def texts(hyperparameters: Mapping[str, Any]) -> dict[str, str]:
     """Values as they stand in the form's fields; empty means automatic."""
-    return {
-        name: "" if value is None else value if isinstance(value, str) else show(value)
-        for name, value in hyperparameters.items()
-        if name in FIELDS
-    }
+    return {name: show(value) for name, value in hyperparameters.items() if name in FIELDS}
 
 
 def _source_label(row: Tokenization) -> str:
@@ -220,13 +216,6 @@ def _hyper_field(spec: FieldSpec) -> forms.Field:
         help_text=help_text,
         widget=forms.TextInput(attrs=attrs),
     )
-
-
-def _default_text(spec: FieldSpec) -> str:
-    """The default as it stands in the field; empty means automatic."""
-    if spec.default is None:
-        return ""
-    return str(spec.default) if spec.kind == "choice" else show(spec.default)
 
 
 def _range_help(spec: FieldSpec) -> str:

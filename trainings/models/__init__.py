@@ -5,6 +5,7 @@ from .checkpoint import Checkpoint
 from .metric import METRIC_FIELDS, TrainingMetric
 from .rehearsal import Rehearsal
 from .sae import Sae
+from .tag import Tag
 from .training import Training
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "LanguageModel",
     "Rehearsal",
     "Sae",
+    "Tag",
     "Tokenization",
     "Training",
     "TrainingMetric",

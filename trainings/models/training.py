@@ -7,12 +7,14 @@ from pathlib import Path
 
 from django.conf import settings
 from django.db import models
+from django.db.models import Value
 from django.db.models.functions import Now
 
 from workers.engine.config import TrainingConfig
 
 from . import catalog
 from .lease import Leased
+from .tag import Tag
 from .transitions import ENDED, RESUMABLE, Priority, Status, TrainingQuerySet
 
 
@@ -53,6 +55,14 @@ class Training(Leased):
     latest = models.JSONField(default=dict, help_text="The newest progress event.")
     run_facts = models.JSONField(default=dict, help_text="What the engine said at the start.")
     run_warnings = models.JSONField(default=list)
+
+    marks = models.JSONField(
+        default=list,
+        db_default=Value([], models.JSONField()),
+        help_text="Steps at which it was resumed or latents were resampled.",
+    )
+    notes = models.TextField(blank=True, default="", db_default="")
+    tags = models.ManyToManyField(Tag, related_name="trainings", blank=True)
 
     objects = TrainingQuerySet.as_manager()
 

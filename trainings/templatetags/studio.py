@@ -50,6 +50,12 @@ def fixed(value: Any, places: int) -> str:
 
 
 @register.filter
+def coordinate(value: float) -> str:
+    """A coordinate of a drawing."""
+    return f"{value:.1f}"
+
+
+@register.filter
 def percent(share: Any) -> str:
     """A share as whole percent, rounded down so that 100 % means done."""
     return NOTHING if share in (None, "") else f"{math.floor(share * 100 + 1e-9)} %"

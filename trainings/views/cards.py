@@ -63,6 +63,10 @@ class Card:
         return self.status.capitalize()
 
     @property
+    def tags(self) -> list[str]:
+        return [tag.name for tag in self.training.tags.all()]
+
+    @property
     def tone(self) -> str:
         return TONES[self.status]
 
@@ -185,8 +189,9 @@ def cards(trainings: Iterable[Training]) -> list[Card]:
 
 
 def shown() -> Any:
-    """Trainings with all their cards read, in one query."""
-    return Training.objects.visible().select_related("model", "dataset", "tokenization", "sae")
+    """Trainings with all their cards read, in two queries."""
+    related = ("model", "dataset", "tokenization", "sae")
+    return Training.objects.visible().select_related(*related).prefetch_related("tags")
 
 
 def changed(request: HttpRequest, ids: Collection[UUID]) -> HttpResponse:

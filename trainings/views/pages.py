@@ -36,6 +36,14 @@ def ids_of(texts: Iterable[str], most: int) -> list[uuid.UUID]:
     return found
 
 
+def whole(request: HttpRequest, name: str, default: int) -> int:
+    """A whole number of the address; the default where it is none."""
+    try:
+        return int(request.GET.get(name, default))
+    except ValueError:
+        return default
+
+
 def back(request: HttpRequest, default: str) -> HttpResponseRedirect:
     """To where the form says it came from, if that is one of our own pages."""
     target = request.POST.get("next", "")

@@ -7,12 +7,12 @@ import uuid
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings import signals
-from trainings.forms import StartForm
+from trainings.forms import StartForm, texts
 from trainings.models import Rehearsal, Training
 from trainings.models.transitions import Priority
 from workers.engine.config import ConfigError
@@ -38,6 +38,19 @@ def new(request: HttpRequest) -> HttpResponse:
 def show(request: HttpRequest, filled: QueryDict) -> HttpResponse:
     """The dialog with these fields filled in."""
     return dialog(request, "training/_start.html", _context(_drawn(filled)))
+
+
+@require_safe
+def clone(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """The dialog filled with what another run was started with, its name aside."""
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    filled = QueryDict(mutable=True)
+    filled["tokenization"] = str(run.tokenization_id)
+    filled["architecture"] = run.architecture
+    filled["layer"] = str(run.layer)
+    for name, text in texts(run.hyperparameters).items():
+        filled[name] = text
+    return show(request, filled)
 
 
 @require_safe

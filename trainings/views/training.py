@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 import uuid
-from collections.abc import Iterable, Iterator
-from typing import Any
 
-import numpy as np
 from django.contrib import messages
 from django.http import (
     FileResponse,
     Http404,
     HttpRequest,
     HttpResponse,
-    JsonResponse,
-    StreamingHttpResponse,
 )
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
-from django.utils.text import slugify
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings import logs, wishes
-from trainings.models import METRIC_FIELDS, Checkpoint, Training, TrainingMetric
-from workers.engine.config import FieldSpec, sections
-from workers.engine.config.fields import show as show_number
-from workers.engine.events import finite
+from trainings.forms import NotesForm
+from trainings.models import Checkpoint, Training, TrainingMetric
 
 from .cards import Card, cards, changed, shown
-from .downsample import downsample
-from .pages import back, dialog, in_page
+from .density import density
+from .hyperparameters import settings
+from .pages import back, dialog, in_page, whole
 
-SERIES = (
-    "loss",
-    "fvu",
-    "l0",
-    "dead_neurons",
-    "reconstruction_loss",
-    "l1",
-    "tokens_per_second",
-    "coefficient",
-    "learning_rate",
-)
-MAX_POINTS = 1000
 TABLE_ROWS = 200
 MAX_CHECKPOINTS = 50
 MAX_ATTEMPTS = 6
@@ -57,40 +36,13 @@ def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     context = {
         "card": card,
         "checkpoints": _checkpoints(card.training),
+        "density": density(card.sae),
+        "notes": NotesForm(None, instance=card.training),
         **_log(request, card.training),
+        **settings(card),
         "table": _table(card.training) if "table" in request.GET else None,
     }
     return render(request, "training/detail.html", context)
-
-
-@require_safe
-def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
-    """Curves after a step: per series [step, value] pairs, null where a value was not finite."""
-    run = get_object_or_404(Training.objects.visible(), pk=training_id)
-    after, limit = _whole(request, "after_step", -1), _whole(request, "max_points", MAX_POINTS)
-    rows = list(run.metrics.filter(step__gt=after).values_list("step", *SERIES))
-    # An unknown value is None in a row and no number in the table.
-    table = np.array(rows, dtype=np.float64).reshape(-1, 1 + len(SERIES))
-    steps, limit = table[:, 0].astype(np.int64), max(4, min(limit, MAX_POINTS))
-    series = {name: downsample(steps, table[:, i], limit) for i, name in enumerate(SERIES, 1)}
-    last = rows[-1][0] if rows else max(after, 0)
-    answer = {"seq": run.event_seq, "attempt": run.attempt, "last_step": last, "series": series}
-    return JsonResponse(answer)
-
-
-@require_safe
-def export_points(request: HttpRequest, training_id: uuid.UUID, kind: str) -> HttpResponseBase:
-    """Every point as it was logged, as CSV or JSON lines would have it: one row a point."""
-    run = get_object_or_404(Training.objects.visible(), pk=training_id)
-    if kind not in ("csv", "json"):
-        raise Http404("Points are exported as csv or json.")
-    rows = run.metrics.values_list(*METRIC_FIELDS).iterator(chunk_size=2000)
-    body = _csv(rows) if kind == "csv" else _json(rows)
-    types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
-    answer = StreamingHttpResponse(body, content_type=types[kind])
-    name = slugify(run.name) or run.id
-    answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
-    return answer
 
 
 @require_safe
@@ -104,20 +56,6 @@ def log(request: HttpRequest, training_id: uuid.UUID) -> HttpResponseBase:
     if not path.is_file():
         raise Http404("This attempt has no log.")
     return FileResponse(path.open("rb"), as_attachment=True, filename=f"{run.id}-{attempt}.jsonl")
-
-
-@require_safe
-def hyperparameters(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
-    card = _card(training_id)
-    context = {
-        "card": card,
-        "sections": [
-            (section, [_value(card, spec) for spec in specs]) for section, specs in _specs(card)
-        ],
-        "as_json": json.dumps(card.training.config.model_dump(mode="json"), indent=2),
-        "as_command": _command(card),
-    }
-    return dialog(request, "training/_hyperparameters.html", context)
 
 
 @require_POST
@@ -191,21 +129,6 @@ def _card(training_id: uuid.UUID) -> Card:
     return cards([get_object_or_404(shown(), pk=training_id)])[0]
 
 
-def _csv(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
-    yield ",".join(METRIC_FIELDS) + "\r\n"
-    for row in rows:
-        yield ",".join("" if value is None else repr(value) for value in row) + "\r\n"
-
-
-def _json(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
-    """One list of objects, written as it is read."""
-    before = "["
-    for row in rows:
-        yield before + json.dumps(finite(dict(zip(METRIC_FIELDS, row, strict=True))))
-        before = ",\n"
-    yield "[]\n" if before == "[" else "]\n"
-
-
 def _log(request: HttpRequest, run: Training) -> dict[str, object]:
     attempt = _attempt(request, run)
     newest = range(max(1, run.attempt - MAX_ATTEMPTS + 1), run.attempt + 1)
@@ -214,7 +137,7 @@ def _log(request: HttpRequest, run: Training) -> dict[str, object]:
 
 def _attempt(request: HttpRequest, run: Training) -> int:
     """The one that is asked for, where there was one; else the newest."""
-    asked = _whole(request, "attempt", run.attempt)
+    asked = whole(request, "attempt", run.attempt)
     return asked if 1 <= asked <= run.attempt else run.attempt
 
 
@@ -222,42 +145,6 @@ def _checkpoints(run: Training) -> list[Checkpoint]:
     return list(run.checkpoints.all()[:MAX_CHECKPOINTS])
 
 
-def _specs(card: Card) -> list[tuple[str, list[FieldSpec]]]:
-    """The sections with those fields that mean something for this architecture."""
-    architecture = card.training.architecture
-    return [
-        (section.value, [spec for spec in specs if spec.applies_to(architecture)])
-        for section, specs in sections().items()
-    ]
-
-
-def _value(card: Card, spec: FieldSpec) -> dict[str, object]:
-    value = card.training.hyperparameters.get(spec.name, spec.default)
-    return {
-        "spec": spec,
-        "text": value if isinstance(value, str) else show_number(value),
-        "default": spec.default if isinstance(spec.default, str) else show_number(spec.default),
-        "changed": spec.name in card.changed,
-    }
-
-
-def _command(card: Card) -> str:
-    """The same training as a `manage.py train` command line."""
-    run = card.training
-    parts = ["manage.py", "train", "--model", run.model.name, "--dataset", run.dataset.name]
-    parts += ["--layer", str(run.layer), "--architecture", run.architecture]
-    for name, value in card.changed.items():
-        parts += ["--set", f"{name}={'null' if value is None else value}"]
-    return shlex.join(parts)
-
-
 def _table(run: Training) -> list[TrainingMetric]:
     """The newest points, newest first."""
     return list(run.metrics.order_by("-step")[:TABLE_ROWS])
-
-
-def _whole(request: HttpRequest, name: str, default: int) -> int:
-    try:
-        return int(request.GET.get(name, default))
-    except ValueError:
-        return default

@@ -19,6 +19,8 @@ from .sae import Sae
 # So few that the latents of all of them take less memory than a training step does.
 _TOKENS_AT_ONCE = 512
 _SAMPLE_TOKENS = 512
+# Bins of the density histogram, in powers of ten of the firing frequency.
+_DENSITY_FROM, _DENSITY_BINS, _DENSITY_WIDTH = -8.0, 32, 0.25
 
 
 @dataclass(frozen=True)
@@ -86,4 +88,18 @@ def _metrics(window: Window, fired_F: Tensor) -> dict[str, Any]:
         "fvu_skip": found.get("fvu_skip"),
         "fvu_latents": found.get("fvu_latents"),
     }
-    return {name: finite(value) for name, value in metrics.items()}
+    density = density_histogram(fired_F / window.tokens)
+    return {name: finite(value) for name, value in metrics.items()} | {"density": density}
+
+
+def density_histogram(frequency_F: Tensor) -> dict[str, Any]:
+    """How many latents fire how often, over log10 of the firing frequency; those that never do.
+
+    frequency_F: share of tokens on which each latent fires. Of the bins, `counts[i]` is that of
+    frequencies from 10^(start + i * width) on; the last one holds a frequency of 1.
+    """
+    fires = frequency_F[frequency_F > 0].double().log10()
+    place = ((fires - _DENSITY_FROM) / _DENSITY_WIDTH).long().clamp(0, _DENSITY_BINS - 1)
+    counts = torch.bincount(place, minlength=_DENSITY_BINS).tolist()
+    never = len(frequency_F) - len(fires)
+    return {"start": _DENSITY_FROM, "width": _DENSITY_WIDTH, "counts": counts, "never": never}

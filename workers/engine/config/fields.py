@@ -93,10 +93,10 @@ class FieldSpec:
         return not self.only or architecture in self.only
 
 
-def show(value: float | None) -> str:
-    """A number as the tables show it: 16,384, 0.0001, 1e-06."""
-    if value is None:
-        return ""
+def show(value: float | str | None) -> str:
+    """A value as the tables show it: 16,384, 0.0001, 1e-06; empty for none."""
+    if value is None or isinstance(value, str):
+        return value or ""
     if isinstance(value, int) or (abs(value) >= 1 and float(value).is_integer()):
         return f"{int(value):,}"
     return f"{value:g}"

@@ -1,0 +1,133 @@
+// Several runs on shared charts, and where each stands between sparsity and fidelity.
+
+import { Curve, shortNumber, variable } from "./chart.js";
+import { Explorer } from "./explore.js";
+
+export function overlay(root, runs) {
+  const curves = [...root.querySelectorAll("[data-chart]")].map((figure) => new Curve(figure, runs));
+  for (const run of runs) {
+    run.curves = curves;
+    run.show(true);
+  }
+  new Explorer(curves, root.querySelector("[data-explore]"), { marks: false });
+  const pareto = new Pareto(root, runs);
+  document.addEventListener("htmx:oobAfterSwap", () => pareto.redraw());
+  document.addEventListener("theme:changed", () => pareto.recolour());
+}
+
+class Pareto {
+  constructor(root, runs) {
+    this.root = root;
+    this.runs = runs;
+    this.figure = root.querySelector("[data-pareto-chart]");
+    this.canvas = this.figure.querySelector("canvas");
+    this.chart = null;
+    this.frame = null;
+    this.redraw();
+  }
+
+  // The server's word of each run, from its cell in the table.
+  read() {
+    return this.runs.flatMap((run) => {
+      const cell = this.root.querySelector(`[data-pareto="${run.id}"]`);
+      if (!cell?.dataset.l0 || !cell.dataset.fvu) return [];
+      const final = "final" in cell.dataset;
+      return [{ x: Number(cell.dataset.l0), y: Number(cell.dataset.fvu), final, run }];
+    });
+  }
+
+  redraw() {
+    if (this.frame !== null) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = null;
+      this.draw();
+    });
+  }
+
+  draw() {
+    const points = this.read();
+    this.figure.classList.toggle("has-points", points.length > 0);
+    this.figure.classList.toggle("is-empty", points.length === 0);
+    if (!this.chart) this.chart = new Chart(this.canvas, this.configuration());
+    const [dots, line] = this.chart.data.datasets;
+    dots.data = points;
+    dots.borderColor = points.map(({ run }) => variable(`--series-${run.colour}`));
+    dots.backgroundColor = points.map(({ run, final }) => variable(final ? `--series-${run.colour}` : "--surface"));
+    line.data = frontier(points);
+    this.chart.update("none");
+    const told = points.map(({ x, y, run }) => `${run.name}: FVU ${shortNumber(y)} at L0 ${shortNumber(x)}`);
+    this.canvas.setAttribute("aria-label", `FVU over L0. ${told.join("; ") || "No points yet"}`);
+  }
+
+  recolour() {
+    this.chart?.destroy();
+    this.chart = null;
+    this.redraw();
+  }
+
+  // Names beside their points, on the side that has room.
+  drawNames({ ctx, chartArea: { left, right } }, meta) {
+    ctx.save();
+    ctx.font = `11px ${getComputedStyle(document.body).fontFamily}`;
+    ctx.fillStyle = variable("--muted");
+    ctx.textBaseline = "middle";
+    meta.data.forEach(({ x, y }, i) => {
+      const { name } = meta._dataset.data[i].run;
+      const text = name.length > 28 ? `${name.slice(0, 27)}…` : name;
+      const toLeft = x > (left + right) / 2;
+      ctx.textAlign = toLeft ? "right" : "left";
+      ctx.fillText(text, x + (toLeft ? -9 : 9), y);
+    });
+    ctx.restore();
+  }
+
+  configuration() {
+    const muted = variable("--muted");
+    const font = { family: getComputedStyle(document.body).fontFamily, size: 11 };
+    const axis = (text) => ({
+      type: "linear",
+      grace: "10%",
+      grid: { color: variable("--grid"), drawTicks: false },
+      border: { color: variable("--line") },
+      title: { display: true, text, color: muted, font },
+      ticks: { color: muted, font, maxTicksLimit: 6, padding: 6, callback: shortNumber },
+    });
+    return {
+      type: "scatter",
+      data: {
+        datasets: [
+          { data: [], pointRadius: 5, pointHoverRadius: 6, borderWidth: 2 },
+          { data: [], type: "line", pointRadius: 0, borderColor: muted, borderWidth: 1, borderDash: [4, 3] },
+        ],
+      },
+      plugins: [{ id: "names", afterDatasetsDraw: (chart) => this.drawNames(chart, chart.getDatasetMeta(0)) }],
+      options: {
+        animation: false,
+        maintainAspectRatio: false,
+        layout: { padding: { top: 6, right: 8 } },
+        scales: { x: { ...axis("L0"), min: 0 }, y: { ...axis("FVU"), min: 0 } },
+        plugins: {
+          legend: { display: false },
+          tooltip: {
+            filter: (item) => item.datasetIndex === 0,
+            displayColors: false,
+            callbacks: {
+              label: ({ raw }) => `${raw.run.name}: FVU ${shortNumber(raw.y)} at L0 ${shortNumber(raw.x)}`,
+            },
+          },
+        },
+      },
+    };
+  }
+}
+
+// Those that no other beats in both, from the sparsest to the densest.
+function frontier(points) {
+  const rising = [...points].sort((a, b) => a.x - b.x || a.y - b.y);
+  let best = Infinity;
+  return rising.filter(({ y }) => {
+    const better = y < best;
+    best = Math.min(best, y);
+    return better;
+  });
+}

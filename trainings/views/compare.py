@@ -1,0 +1,150 @@
+"""Up to eight trainings side by side: numbers, curves, and where their configurations differ."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlencode
+from uuid import UUID
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_safe
+
+from trainings.models import Training
+from workers.engine.config import sections
+from workers.engine.config.fields import show
+
+from .cards import Card, cards, shown
+from .pages import ids_of
+
+MOST = 8
+MAX_CANDIDATES = 100
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A run beside others: its card, the dashes that tell it from one of the same colour."""
+
+    card: Card
+    dash: int
+    without: str
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """Where it stands between sparsity and fidelity: on held-out tokens, else at last."""
+        sae = self.card.sae
+        held_out = sae.evaluation if sae else {}
+        final = held_out.get("fvu") is not None
+        found = held_out if final else self.card.training.latest
+        return {"l0": found.get("l0"), "fvu": found.get("fvu"), "final": final}
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the configurations: the value of each run."""
+
+    section: str
+    label: str
+    values: list[str]
+
+    @property
+    def differs(self) -> bool:
+        return len(set(self.values)) > 1
+
+    @property
+    def common(self) -> str:
+        """The value that most have; empty where none is more common than the others."""
+        (value, n), *rest = Counter(self.values).most_common(2)
+        return value if not rest or rest[0][1] < n else ""
+
+
+@require_safe
+def compare(request: HttpRequest) -> HttpResponse:
+    asked = _asked(request)
+    if len(asked) > MOST:
+        messages.warning(request, f"At most {MOST} are compared: these are the first of them.")
+    compared = _compared(asked[:MOST])
+    found = list(_settings([each.card for each in compared])) if compared else []
+    everything = "all" in request.GET
+    context = {
+        "compared": compared,
+        "settings": [each for each in found if everything or each.differs],
+        "everything": everything,
+        "same": sum(not each.differs for each in found),
+        "here": _address([each.card.training.pk for each in compared]),
+        "candidates": _candidates(compared),
+    }
+    return render(request, "training/compare.html", context)
+
+
+@require_safe
+def fragments(request: HttpRequest) -> HttpResponse:
+    """The cells of these runs that change while they run."""
+    known = _asked(request)[:MOST]
+    compared = _compared(known)
+    there = {each.card.training.pk for each in compared}
+    context = {"compared": compared, "gone": [pk for pk in known if pk not in there]}
+    return render(request, "training/_compare_fragments.html", context)
+
+
+def _asked(request: HttpRequest) -> list[UUID]:
+    """Each id of the address once, in its order; several may stand in one parameter."""
+    texts = [text for part in request.GET.getlist("ids") for text in part.split(",")]
+    return list(dict.fromkeys(ids_of(texts, 10 * MOST)))
+
+
+def _compared(asked: list[UUID]) -> list[Compared]:
+    """Those that are there, in the order they were asked for."""
+    rows = {run.pk: run for run in shown().filter(pk__in=asked)}
+    there = [pk for pk in asked if pk in rows]
+    seen: Counter[int] = Counter()
+    found = []
+    for card in cards(rows[pk] for pk in there):
+        others = [pk for pk in there if pk != card.training.pk]
+        found.append(Compared(card, seen[card.colour] % 3, _address(others)))
+        seen[card.colour] += 1
+    return found
+
+
+def _candidates(compared: list[Compared]) -> list[Training]:
+    """What could be added, the newest first."""
+    if len(compared) >= MOST:
+        return []
+    there = [each.card.training.pk for each in compared]
+    return list(Training.objects.visible().exclude(pk__in=there)[:MAX_CANDIDATES])
+
+
+def _settings(found: list[Card]) -> Iterator[Setting]:
+    """Every line of the configurations, those of no meaning for a run left empty in it."""
+    runs = [card.training for card in found]
+    yield Setting("Source", "Model", [str(run.model) for run in runs])
+    yield Setting("Source", "Dataset", [str(run.dataset) for run in runs])
+    contexts = [show(run.tokenization.context_length) for run in runs]
+    yield Setting("Source", "Context length", contexts)
+    yield Setting("Source", "Layer", [show(run.layer) for run in runs])
+    yield Setting("Source", "Architecture", [card.architecture for card in found])
+    yield Setting("Source", "Latents", [show(card.width) for card in found])
+    for section, specs in sections().items():
+        for spec in specs:
+            values = [
+                _text(run.hyperparameters.get(spec.name, spec.default), spec.automatic)
+                if spec.applies_to(run.architecture)
+                else "–"
+                for run in runs
+            ]
+            if set(values) != {"–"}:
+                yield Setting(section.value, spec.label, values)
+
+
+def _text(value: Any, automatic: str) -> str:
+    return show(value) or automatic or "automatic"
+
+
+def _address(ids: list[UUID]) -> str:
+    query = urlencode({"ids": ",".join(map(str, ids))}, safe=",") if ids else ""
+    return reverse("compare") + (f"?{query}" if query else "")

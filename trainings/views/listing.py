@@ -1,0 +1,139 @@
+"""Which trainings the list shows and in which order: all of it stands in the address."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from urllib.parse import urlencode
+
+from django.db.models import F, FloatField, Q, QuerySet
+from django.db.models.fields.json import KT
+from django.db.models.functions import Cast
+from django.urls import reverse
+
+from trainings.models import Tag, Training
+
+from .cards import shown
+
+STATUSES = ("running", "pending", "completed", "failed", "stopped")
+SORTS = {
+    "": "Newest first",
+    "oldest": "Oldest first",
+    "name": "Name",
+    "fvu": "Lowest FVU",
+    "l0": "Lowest L0",
+    "loss": "Lowest loss",
+    "dead": "Fewest dead neurons",
+    "ended": "Ended last",
+}
+_MEASURED = {"fvu": "fvu", "l0": "l0", "loss": "loss", "dead": "dead_neurons"}
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What an address asks the list to show."""
+
+    status: str = ""
+    search: str = ""
+    tag: str = ""
+    sort: str = ""
+
+    @classmethod
+    def of(cls, query: Mapping[str, str]) -> Self:
+        """What makes no sense in the address is left out."""
+        status, sort = query.get("status", ""), query.get("sort", "")
+        return cls(
+            status=status if status in STATUSES else "",
+            search=query.get("q", "").strip(),
+            tag=query.get("tag", ""),
+            sort=sort if sort in SORTS else "",
+        )
+
+    @property
+    def narrows(self) -> bool:
+        return bool(self.status or self.search or self.tag)
+
+    def address(self, **changes: str) -> str:
+        """Of the list with these parts changed, on its first page."""
+        then = replace(self, **changes)
+        parts = {"status": then.status, "q": then.search, "tag": then.tag, "sort": then.sort}
+        query = urlencode({name: value for name, value in parts.items() if value})
+        return reverse("trainings") + (f"?{query}" if query else "")
+
+    @property
+    def hidden_by_search(self) -> list[tuple[str, str]]:
+        """Fields the search needs to keep the rest of the address."""
+        parts = {"status": self.status, "tag": self.tag, "sort": self.sort}
+        return [(name, value) for name, value in parts.items() if value]
+
+    @property
+    def order(self) -> str:
+        return SORTS[self.sort]
+
+    def orders(self) -> list[dict[str, Any]]:
+        """Each order with the address that has it."""
+        return [
+            {"word": word, "current": sort == self.sort, "address": self.address(sort=sort)}
+            for sort, word in SORTS.items()
+        ]
+
+    def runs(self) -> QuerySet[Training]:
+        found: QuerySet[Training] = shown()
+        if self.status:
+            found = found.filter(status=self.status)
+        if self.tag:
+            found = found.filter(tags__name=self.tag)
+        if self.search:
+            found = found.filter(_has(self.search))
+        return found.order_by(*_order(self.sort))
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """Each status with how many runs have it and the address that shows them."""
+        counts = Training.objects.visible().by_status()
+        return [
+            {
+                "word": status.capitalize() or "All",
+                "count": counts.get(status, 0) if status else sum(counts.values()),
+                "current": status == self.status,
+                "address": self.address(status=status),
+            }
+            for status in ("", *STATUSES)
+        ]
+
+    def tags(self) -> list[dict[str, Any]]:
+        """Each tag in use with its address; the chosen one's address lets it go again."""
+        names = list(Tag.objects.used().values_list("name", flat=True))
+        if self.tag and self.tag not in names:
+            names.append(self.tag)
+        return [
+            {
+                "name": name,
+                "current": name == self.tag,
+                "address": self.address(tag="" if name == self.tag else name),
+            }
+            for name in names
+        ]
+
+
+def _has(text: str) -> Q:
+    """Anything a run is known by contains this text."""
+    columns = ("name", "architecture", "model__name", "dataset__name", "notes")
+    found = Q()
+    for column in columns:
+        found |= Q(**{f"{column}__icontains": text})
+    return found
+
+
+def _order(sort: str) -> tuple[Any, ...]:
+    """The newest first among equals; what was not measured comes last."""
+    if sort in _MEASURED:
+        value = Cast(KT(f"latest__{_MEASURED[sort]}"), FloatField())
+        return (value.asc(nulls_last=True), "-created_at")
+    if sort == "oldest":
+        return ("created_at",)
+    if sort == "name":
+        return ("name", "-created_at")
+    if sort == "ended":
+        return (F("completed_at").desc(nulls_last=True), "-created_at")
+    return ("-created_at",)

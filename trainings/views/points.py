@@ -1,0 +1,107 @@
+"""A training's points: as curves for the charts, and whole for other programs."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import get_object_or_404
+from django.utils.text import slugify
+from django.views.decorators.http import require_safe
+from numpy.typing import NDArray
+
+from trainings.models import METRIC_FIELDS, Training
+from workers.engine.events import finite
+
+from .downsample import downsample
+from .pages import whole
+
+SERIES = (
+    "loss",
+    "fvu",
+    "l0",
+    "dead_neurons",
+    "reconstruction_loss",
+    "l1",
+    "tokens_per_second",
+    "coefficient",
+    "learning_rate",
+)
+MAX_POINTS = 1000
+
+
+@require_safe
+def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """Curves after a step: per series [step, value] pairs, null where a value was not finite.
+
+    `elapsed` holds seconds of training since that step, pauses left out: the x axis by time.
+    """
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    after, limit = whole(request, "after_step", -1), whole(request, "max_points", MAX_POINTS)
+    rows = list(run.metrics.filter(step__gt=after).values_list("step", *SERIES))
+    # An unknown value is None in a row and no number in the table.
+    table = np.array(rows, dtype=np.float64).reshape(-1, 1 + len(SERIES))
+    steps, limit = table[:, 0].astype(np.int64), max(4, min(limit, MAX_POINTS))
+    series = {name: downsample(steps, table[:, i], limit) for i, name in enumerate(SERIES, 1)}
+    series["elapsed"] = downsample(steps, _elapsed(run, table, max(after, 0)), limit)
+    return JsonResponse(
+        {
+            "seq": run.event_seq,
+            "attempt": run.attempt,
+            "last_step": rows[-1][0] if rows else max(after, 0),
+            "series": series,
+            "marks": _marks(run),
+        }
+    )
+
+
+def _elapsed(run: Training, table: NDArray[np.float64], after: int) -> NDArray[np.float64]:
+    """Seconds of training from step `after` to each row's; table: [n, 1 + series]."""
+    tokens = np.diff(table[:, 0], prepend=after) * run.hyperparameters["batch_size"]
+    speed = table[:, 1 + SERIES.index("tokens_per_second")]
+    known = np.isfinite(speed) & (speed > 0)
+    seconds = np.divide(tokens, speed, out=np.zeros_like(tokens), where=known)
+    return np.asarray(np.cumsum(seconds))
+
+
+def _marks(run: Training) -> list[dict[str, Any]]:
+    """What happened at which step: checkpoints, and what the run itself told."""
+    saved = run.checkpoints.usable().filter(attempt__gte=run.fresh_since_attempt)
+    steps = saved.values_list("step", flat=True).distinct().order_by("step")
+    kept = [{"kind": "checkpoint", "step": step, "text": "Checkpoint"} for step in steps]
+    return [*kept, *run.marks]
+
+
+@require_safe
+def export_points(request: HttpRequest, training_id: uuid.UUID, kind: str) -> HttpResponseBase:
+    """Every point as it was logged, as CSV or JSON lines would have it: one row a point."""
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    if kind not in ("csv", "json"):
+        raise Http404("Points are exported as csv or json.")
+    rows = run.metrics.values_list(*METRIC_FIELDS).iterator(chunk_size=2000)
+    body = _csv(rows) if kind == "csv" else _json(rows)
+    types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+    answer = StreamingHttpResponse(body, content_type=types[kind])
+    name = slugify(run.name) or run.id
+    answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
+    return answer
+
+
+def _csv(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    yield ",".join(METRIC_FIELDS) + "\r\n"
+    for row in rows:
+        yield ",".join("" if value is None else repr(value) for value in row) + "\r\n"
+
+
+def _json(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:
+    """One list of objects, written as it is read."""
+    before = "["
+    for row in rows:
+        yield before + json.dumps(finite(dict(zip(METRIC_FIELDS, row, strict=True))))
+        before = ",\n"
+    yield "[]\n" if before == "[" else "]\n"
