@@ -37,6 +37,14 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
     return text
 
 
+def _address(name: str) -> str:
+    """An http(s) address without a slash at its end; empty where nothing is said."""
+    text = os.environ.get(name, "").strip().rstrip("/")
+    if text and not text.startswith(("http://", "https://")):
+        raise ImproperlyConfigured(f"{name} must begin with http:// or https://")
+    return text
+
+
 def _secret_key() -> str:
     """The key from the environment, or one made at the first start and kept beside the data."""
     given = os.environ.get("SAESTUDIO_SECRET_KEY", "")
@@ -108,6 +116,11 @@ TRAINERS = _number("SAESTUDIO_TRAINERS", 0, 0, 64)
 HUNG_SECONDS = _number("SAESTUDIO_HUNG_SECONDS", 900, 10, 1_000_000)
 # Bytes of activations kept for later trainings; 0 keeps none.
 CACHE_LIMIT = _number("SAESTUDIO_CACHE_GB", 50, 0, 1_000_000) * 10**9
+# Told when a training ends; the secret signs what is sent.
+WEBHOOK_URL = _address("SAESTUDIO_WEBHOOK_URL")
+WEBHOOK_SECRET = os.environ.get("SAESTUDIO_WEBHOOK_SECRET", "")
+# Where users reach the studio, for links outside of it.
+PUBLIC_URL = _address("SAESTUDIO_URL")
 
 INSTALLED_APPS = [
     "daphne",
@@ -222,6 +235,8 @@ LOGGING = {
             "formatter": _choice("SAESTUDIO_LOG_FORMAT", ("line", "json")),
         }
     },
+    # It writes whole addresses, in which a webhook may have its secret.
+    "loggers": {"httpx": {"level": "WARNING"}},
     "root": {
         "handlers": ["stderr"],
         "level": os.environ.get("SAESTUDIO_LOG_LEVEL", "INFO").upper(),

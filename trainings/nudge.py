@@ -42,6 +42,11 @@ def discard(training: Training) -> None:
     _after_commit(partial(broker.enqueue, broker.JOBS, "discard_training", str(training.pk)))
 
 
+def tell(training: Training) -> None:
+    """Have the webhook told of its end."""
+    _after_commit(partial(broker.enqueue, broker.JOBS, "tell_webhook", str(training.pk)))
+
+
 def _after_commit(send: Callable[[], None]) -> None:
     transaction.on_commit(partial(_try, send))
 

@@ -9,6 +9,7 @@ import socket
 
 import dramatiq
 
+from trainings import webhook
 from trainings.models import Training
 from workers import catalog, rehearsal, supervisor
 from workers.catalog import Label
@@ -48,6 +49,12 @@ def rehearse(pk: str) -> None:
 @dramatiq.actor(queue_name=JOBS)
 def discard_training(pk: str) -> None:
     discard_if_asked(pk)
+
+
+@dramatiq.actor(queue_name=JOBS)
+def tell_webhook(pk: str) -> None:
+    """One try; the sweeper asks for another."""
+    webhook.tell(pk)
 
 
 def discard_if_asked(pk: str) -> None:

@@ -40,7 +40,7 @@ def sweep() -> None:
 
 
 def _trainings() -> None:
-    from trainings import nudge
+    from trainings import nudge, webhook
     from trainings.models import Training
     from workers.broker import JOBS, TRAININGS
 
@@ -59,6 +59,8 @@ def _trainings() -> None:
     if _queue_is_empty(JOBS):
         for training in Training.objects.to_discard():
             nudge.discard(training)
+        for training in webhook.untold():
+            nudge.tell(training)
 
 
 @contextmanager

@@ -61,6 +61,9 @@ class Training(Leased):
         db_default=Value([], models.JSONField()),
         help_text="Steps at which it was resumed or latents were resampled.",
     )
+    told_at = models.DateTimeField(
+        null=True, blank=True, help_text="When the webhook took its last end."
+    )
     notes = models.TextField(blank=True, default="", db_default="")
     tags = models.ManyToManyField(Tag, related_name="trainings", blank=True)
 
