@@ -3,6 +3,7 @@
 from django.urls import path
 
 from .views import (
+    away,
     bulk,
     cache,
     catalog,
@@ -13,6 +14,7 @@ from .views import (
     points,
     preparing,
     rehearsal,
+    report,
     saes,
     start,
     training,
@@ -35,6 +37,7 @@ urlpatterns = [
         points.export_points,
         name="export_points",
     ),
+    path("trainings/<uuid:training_id>/report", report.report, name="report"),
     path("trainings/<uuid:training_id>/log", training.log, name="log"),
     path(
         "trainings/<uuid:training_id>/hyperparameters",
@@ -55,6 +58,7 @@ urlpatterns = [
     path("trainings/<uuid:training_id>/delete", training.delete, name="delete"),
     path("compare", compare.compare, name="compare"),
     path("compare/fragments", compare.fragments, name="compare_fragments"),
+    path("away", away.put_away, name="put_away"),
     path("demo/start", trainings.start_demo, name="start_demo"),
     path("checklist", checklist.show, name="checklist"),
     path("preparing", preparing.show, name="preparing"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from trainings.models import METRIC_FIELDS, Training
 from workers.engine.events import finite
 
-from .downsample import downsample
+from .downsample import Point, downsample
 from .pages import whole
 
 SERIES = (
@@ -35,29 +36,58 @@ SERIES = (
 MAX_POINTS = 1000
 
 
-@require_safe
-def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
-    """Curves after a step: per series [step, value] pairs, null where a value was not finite.
+@dataclass(frozen=True)
+class Curves:
+    """Thinned [step, value] pairs by metric, null where a value was not finite.
 
-    `elapsed` holds seconds of training since that step, pauses left out: the x axis by time.
+    `elapsed` holds seconds of training since the step asked for, pauses left out.
     """
-    run = get_object_or_404(Training.objects.visible(), pk=training_id)
-    after, limit = whole(request, "after_step", -1), whole(request, "max_points", MAX_POINTS)
+
+    series: dict[str, list[Point]]
+    last_step: int
+
+
+def curves(run: Training, after: int, limit: int) -> Curves:
+    """Of the points after this step; -1 means all."""
     rows = list(run.metrics.filter(step__gt=after).values_list("step", *SERIES))
     # An unknown value is None in a row and no number in the table.
     table = np.array(rows, dtype=np.float64).reshape(-1, 1 + len(SERIES))
-    steps, limit = table[:, 0].astype(np.int64), max(4, min(limit, MAX_POINTS))
+    steps = table[:, 0].astype(np.int64)
     series = {name: downsample(steps, table[:, i], limit) for i, name in enumerate(SERIES, 1)}
     series["elapsed"] = downsample(steps, _elapsed(run, table, max(after, 0)), limit)
+    return Curves(series, rows[-1][0] if rows else max(after, 0))
+
+
+@require_safe
+def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """The curves after a step, and the marks of the whole run."""
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    limit = max(4, min(whole(request, "max_points", MAX_POINTS), MAX_POINTS))
+    found = curves(run, whole(request, "after_step", -1), limit)
     return JsonResponse(
         {
             "seq": run.event_seq,
             "attempt": run.attempt,
-            "last_step": rows[-1][0] if rows else max(after, 0),
-            "series": series,
+            "last_step": found.last_step,
+            "series": found.series,
             "marks": _marks(run),
         }
     )
+
+
+@require_safe
+def export_points(request: HttpRequest, training_id: uuid.UUID, kind: str) -> HttpResponseBase:
+    """Every point as it was logged, as CSV or JSON lines would have it: one row a point."""
+    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    if kind not in ("csv", "json"):
+        raise Http404("Points are exported as csv or json.")
+    rows = run.metrics.values_list(*METRIC_FIELDS).iterator(chunk_size=2000)
+    body = _csv(rows) if kind == "csv" else _json(rows)
+    types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
+    answer = StreamingHttpResponse(body, content_type=types[kind])
+    name = slugify(run.name) or run.id
+    answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
+    return answer
 
 
 def _elapsed(run: Training, table: NDArray[np.float64], after: int) -> NDArray[np.float64]:
@@ -75,21 +105,6 @@ def _marks(run: Training) -> list[dict[str, Any]]:
     steps = saved.values_list("step", flat=True).distinct().order_by("step")
     kept = [{"kind": "checkpoint", "step": step, "text": "Checkpoint"} for step in steps]
     return [*kept, *run.marks]
-
-
-@require_safe
-def export_points(request: HttpRequest, training_id: uuid.UUID, kind: str) -> HttpResponseBase:
-    """Every point as it was logged, as CSV or JSON lines would have it: one row a point."""
-    run = get_object_or_404(Training.objects.visible(), pk=training_id)
-    if kind not in ("csv", "json"):
-        raise Http404("Points are exported as csv or json.")
-    rows = run.metrics.values_list(*METRIC_FIELDS).iterator(chunk_size=2000)
-    body = _csv(rows) if kind == "csv" else _json(rows)
-    types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
-    answer = StreamingHttpResponse(body, content_type=types[kind])
-    name = slugify(run.name) or run.id
-    answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
-    return answer
 
 
 def _csv(rows: Iterable[tuple[Any, ...]]) -> Iterator[str]:

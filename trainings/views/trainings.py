@@ -16,6 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from trainings import demo
 from trainings.models import Training
 
+from .away import away
 from .cards import cards, shown
 from .checklist import checklist
 from .listing import Listing
@@ -35,6 +36,7 @@ def trainings(request: HttpRequest) -> HttpResponse:
         "page": page,
         "cards": cards(page.object_list),
         "listing": listing,
+        "away": away(request),
         "preparing": preparing(),
         "checklist": checklist(),
     }
@@ -48,13 +50,15 @@ def fragments(request: HttpRequest) -> HttpResponse:
     With `arrived`, also whole cards for runs newer than those, as far as they fit the filter; with
     `list`, also the counts beside each status, which only the list has a place for.
     """
+    on_list = "list" in request.GET
     known = ids_of(request.GET.get("ids", "").split(","), MAX_IDS)
     runs = {run.pk: run for run in shown().filter(pk__in=known)}
     context = {
         "cards": cards(runs.values()),
         "gone": [pk for pk in known if pk not in runs],
         "arrived": cards(_arrived(request, runs)),
-        "listing": Listing.of(request.GET) if "list" in request.GET else None,
+        "listing": Listing.of(request.GET) if on_list else None,
+        "away": away(request) if on_list else None,
     }
     return render(request, "training/_fragments.html", context)
 
