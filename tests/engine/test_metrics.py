@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from workers.engine.activations import Activations
+from workers.engine.evaluate import density_histogram
 from workers.engine.events import Failed, Progress
 from workers.engine.metrics import Window
 from workers.engine.normalize import Normalizer
@@ -72,3 +73,14 @@ def test_numbers_that_json_has_no_word_for_become_null() -> None:
     event = json.loads(Progress(**values).to_json())  # type: ignore[arg-type]
     assert event["loss"] is None
     assert event["fvu"] == 1.0
+
+
+def test_density_counts_every_latent_once() -> None:
+    frequency_F = torch.tensor([0.0, 0.0, 1.0, 0.5, 0.1, 1e-3, 1e-12])
+    found = density_histogram(frequency_F)
+    counts, start, width = found["counts"], found["start"], found["width"]
+    assert (found["never"], sum(counts)) == (2, 5)
+    assert start + width * len(counts) == 0
+    by_power = {round(start + i * width, 2): n for i, n in enumerate(counts) if n}
+    # The last bin holds 1, the first what is rarer than it reaches.
+    assert by_power == {-8.0: 1, -3.0: 1, -1.0: 1, -0.5: 1, -0.25: 1}

@@ -183,3 +183,30 @@ def test_page_says_which_checkpoint_was_set_aside_and_why(client: Client) -> Non
     page = client.get(reverse("training", args=[run.pk])).content.decode()
     assert "Set aside: state.json is missing" in page
     assert "Pin</span>" not in page
+
+
+def test_time_of_training_leaves_pauses_out(client: Client) -> None:
+    run = a_training(hyperparameters={"num_steps": 2000, "batch_size": 1000})
+    speeds = {10: 500.0, 20: 1000.0, 30: None, 40: 2000.0}
+    TrainingMetric.objects.bulk_create(
+        TrainingMetric(training=run, step=step, loss=1.0, tokens_per_second=speed)
+        for step, speed in speeds.items()
+    )
+    whole = points(client, run)["series"]["elapsed"]
+    assert whole == [[10, 20.0], [20, 30.0], [30, 30.0], [40, 35.0]]
+    rest = points(client, run, "?after_step=20")["series"]["elapsed"]
+    assert rest == [[30, 0.0], [40, 5.0]]
+
+
+def test_marks_are_checkpoints_and_what_the_run_told(client: Client) -> None:
+    told = {"kind": "resumed", "step": 500, "text": "Attempt 2 goes on from here"}
+    run = a_training(attempt=2, marks=[told])
+    a_checkpoint(run)
+    Checkpoint.objects.create(
+        training=run, attempt=1, step=7, path="/d", size_bytes=1, sha256="", set_aside="cut short"
+    )
+    found = points(client, run)["marks"]
+    assert [(mark["kind"], mark["step"]) for mark in found] == [
+        ("checkpoint", 1000),
+        ("resumed", 500),
+    ]

@@ -244,3 +244,23 @@ def test_warnings_from_before_the_first_step_stay(training: Training) -> None:
         recorder.flush()
     training.refresh_from_db()
     assert [warning["code"] for warning in training.run_warnings] == ["a"]
+
+
+def started(resumed_from: int | None) -> dict[str, Any]:
+    return {"event": "started", "step": resumed_from or 0, "resumed_from": resumed_from}
+
+
+def test_marks_say_where_it_was_resumed_and_what_was_resampled(training: Training) -> None:
+    def marks(*events: dict[str, Any]) -> list[tuple[str, int]]:
+        recorder = Recorder(training.pk, 1)
+        for event in events:
+            recorder.take(event)
+        recorder.flush()
+        training.refresh_from_db()
+        return [(mark["kind"], mark["step"]) for mark in training.marks]
+
+    resampled = [{"event": "resampled", "step": step, "count": 3} for step in (50, 150)]
+    assert marks(started(None), *resampled) == [("resampled", 50), ("resampled", 150)]
+    # Step 150 is made again, so what was told of it goes.
+    assert marks(started(100)) == [("resampled", 50), ("resumed", 100)]
+    assert marks(started(None)) == []

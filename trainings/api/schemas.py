@@ -7,8 +7,10 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from trainings.models import Training, tag
+from trainings.models.training import MAX_NOTES
 from trainings.models.transitions import PRIORITIES
 from trainings.wishes import Action
 from workers.engine.config import Architecture
@@ -43,6 +45,12 @@ class TrainingOut(Schema):
     latest: dict[str, Any]
     run_facts: dict[str, Any]
     run_warnings: list[dict[str, Any]]
+    notes: str
+    tags: list[str]
+
+    @staticmethod
+    def resolve_tags(training: Training) -> list[str]:
+        return [tag.name for tag in training.tags.all()]
 
 
 class TrainingIn(Schema):
@@ -55,7 +63,23 @@ class TrainingIn(Schema):
 
 
 class TrainingChange(Schema):
-    priority: Priority
+    """What is left out stays as it is; `tags` replaces all of them."""
+
+    name: str | None = Field(None, min_length=1, max_length=255)
+    priority: Priority | None = None
+    notes: str | None = Field(None, max_length=MAX_NOTES)
+    tags: list[str] | None = None
+
+    @field_validator("tags")
+    @classmethod
+    def _tidy(cls, names: list[str] | None) -> list[str] | None:
+        if names is None:
+            return None
+        # A comma would part a tag in two on the page.
+        found = tag.split(",".join(names))
+        if wrong := tag.problem(found):
+            raise ValueError(wrong)
+        return found
 
 
 class RetryIn(Schema):

@@ -12,7 +12,7 @@ from ninja import Query, Router, Status
 from pydantic import ValidationError
 
 from trainings import wishes
-from trainings.models import Checkpoint, Tokenization, Training, TrainingMetric
+from trainings.models import Checkpoint, Tag, Tokenization, Training, TrainingMetric
 from workers.engine.config import ConfigError, TrainingConfig, problems
 
 from .schemas import (
@@ -38,11 +38,14 @@ Limit = Annotated[int, Query(ge=1, le=10_000)]
 def list_trainings(
     request: HttpRequest,
     status: str | None = None,
+    tag: str | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0)] = 0,
 ) -> dict[str, Any]:
     """Newest first."""
-    found = Training.objects.visible()
+    found = Training.objects.visible().prefetch_related("tags")
+    if tag:
+        found = found.filter(tags__name=tag)
     if status:
         found = found.filter(status=status)
     return {"items": found[offset : offset + limit], "count": found.count()}
@@ -84,8 +87,15 @@ def get_training(request: HttpRequest, pk: UUID) -> Training:
 
 @router.patch("/{uuid:pk}", response={200: TrainingOut, 404: Errors})
 def change_training(request: HttpRequest, pk: UUID, payload: TrainingChange) -> Training:
-    """Another place in the queue; a run that runs takes it once it waits again."""
-    Training.objects.prioritize(pk, payload.priority)
+    """Another name, notes, tags, or place in the queue; a run that runs takes that one later."""
+    training = _training(pk)
+    words = payload.model_dump(include={"name", "notes"}, exclude_none=True)
+    if words:
+        Training.objects.filter(pk=pk).update(**words)
+    if payload.tags is not None:
+        Tag.objects.give(training, payload.tags)
+    if payload.priority is not None:
+        Training.objects.prioritize(pk, payload.priority)
     return _training(pk)
 
 

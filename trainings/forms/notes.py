@@ -6,8 +6,7 @@ from django import forms
 from django.core.exceptions import ValidationError
 
 from trainings.models import Tag, Training, tag
-
-MAX_NOTES = 20_000
+from trainings.models.training import MAX_NOTES
 
 
 class NotesForm(forms.ModelForm):  # type: ignore[type-arg]

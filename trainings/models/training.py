@@ -17,6 +17,8 @@ from .lease import Leased
 from .tag import Tag
 from .transitions import ENDED, RESUMABLE, Priority, Status, TrainingQuerySet
 
+MAX_NOTES = 20_000
+
 
 class Training(Leased):
     """One SAE being trained: what was asked for, how far it is, and how it ended."""

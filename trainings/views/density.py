@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from trainings.models import Sae
 
 WIDTH, HEIGHT = 640, 220
-LEFT, BOTTOM = 48, 28
+LEFT, TOP = 48, 12
+FLOOR = HEIGHT - 28
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Density:
     never: int
     often: int
 
-    width, height, left, floor = WIDTH, HEIGHT, LEFT, HEIGHT - BOTTOM
+    width, height, left, floor = WIDTH, HEIGHT, LEFT, FLOOR
 
 
 def density(sae: Sae | None) -> Density | None:
@@ -53,9 +54,9 @@ def density(sae: Sae | None) -> Density | None:
     bars = []
     for i, n in enumerate(shown):
         low = start + (first + i) * width
-        tall = (HEIGHT - BOTTOM - 12) * n / most
+        tall = (FLOOR - TOP) * n / most
         text = f"{n:,} latents fire on 10^{low:g} to 10^{low + width:g} of the tokens"
-        bars.append(Bar(LEFT + i * each, HEIGHT - BOTTOM - tall, each - 1, tall, text))
+        bars.append(Bar(LEFT + i * each, FLOOR - tall, each - 1, tall, text))
     ticks = []
     for power in range(round(start + first * width), 1):
         at = LEFT + (power - start - first * width) / width * each

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from .downsample import Point
 
 WIDTH, HEIGHT = 640, 220
-LEFT, RIGHT, TOP, BOTTOM = 56, 8, 12, 24
+LEFT, RIGHT, TOP = 56, 8, 12
+FLOOR = HEIGHT - 24
 # Beyond this ratio a linear axis shows only the first few points.
 LOG_RATIO = 25
 
@@ -24,8 +25,7 @@ class Drawing:
     y_ticks: list[tuple[float, float]]
     log: bool
 
-    width, height, left, right = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT
-    floor = HEIGHT - BOTTOM
+    width, height, left, right, floor = WIDTH, HEIGHT, LEFT, WIDTH - RIGHT, FLOOR
 
 
 def draw(title: str, points: list[Point], steps: int) -> Drawing | None:
@@ -48,7 +48,7 @@ def draw(title: str, points: list[Point], steps: int) -> Drawing | None:
 
     def y(value: float) -> float:
         height = math.log10(value) if log else value
-        return HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) * (height - bottom) / span
+        return FLOOR - (FLOOR - TOP) * (height - bottom) / span
 
     return Drawing(
         title=title,

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from django.db.models import F, FloatField, Q, QuerySet
+from django.db.models import F, FloatField, Q, QuerySet, Value
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast
+from django.db.models.functions import Cast, NullIf
 from django.urls import reverse
 
 from trainings.models import Tag, Training
@@ -128,7 +128,9 @@ def _has(text: str) -> Q:
 def _order(sort: str) -> tuple[Any, ...]:
     """The newest first among equals; what was not measured comes last."""
     if sort in _MEASURED:
-        value = Cast(KT(f"latest__{_MEASURED[sort]}"), FloatField())
+        # A value that JSON says is null is the word on SQLite, and nothing on PostgreSQL.
+        text = NullIf(KT(f"latest__{_MEASURED[sort]}"), Value("null"))
+        value = Cast(text, FloatField())
         return (value.asc(nulls_last=True), "-created_at")
     if sort == "oldest":
         return ("created_at",)
