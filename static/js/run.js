@@ -36,7 +36,7 @@ export class Run {
   }
 
   get name() {
-    return this.element.querySelector("h1, h2, th").textContent.trim();
+    return this.element.querySelector("h1, h2, [data-run-name]").textContent.trim();
   }
 
   // Its values of one metric over steps, tokens or time, as [{x, y}].

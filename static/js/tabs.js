@@ -20,7 +20,7 @@ function show(chosen, focus) {
 
 // The part that the address leads into: itself, or what lies in it.
 function asked() {
-  const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   const panel = target?.closest("[role=tabpanel]");
   return tabs.find((tab) => panelOf(tab) === panel);
 }

@@ -157,3 +157,31 @@ def test_priority_is_given_changed_and_kept_in_its_range(api: Client) -> None:
     refused = api.patch(url, {"priority": 1001}, content_type="application/json")
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["field"] == "priority"
+
+
+def patch(api: Client, run: Training, **changes: Any) -> Any:
+    address = f"/api/v1/trainings/{run.pk}"
+    return api.patch(address, changes, content_type="application/json")
+
+
+def test_name_notes_and_tags_are_changed_and_the_rest_stays(api: Client) -> None:
+    run = a_training(priority=5)
+    answer = patch(api, run, name="better", tags=["B", " a,c "]).json()
+    assert (answer["name"], answer["tags"], answer["priority"]) == ("better", ["a", "b", "c"], 5)
+    answer = patch(api, run, notes="why", priority=-3).json()
+    assert (answer["name"], answer["notes"], answer["priority"]) == ("better", "why", -3)
+    assert answer["tags"] == ["a", "b", "c"]
+    assert patch(api, run, tags=[]).json()["tags"] == []
+    for wrong in ({"name": ""}, {"notes": "x" * 20_001}, {"tags": ["x" * 51]}, {"priority": 5000}):
+        assert patch(api, run, **wrong).status_code == 422
+    run.refresh_from_db()
+    assert (run.name, run.notes, run.priority) == ("better", "why", -3)
+
+
+def test_list_is_narrowed_by_tag(api: Client) -> None:
+    run = a_training()
+    a_training()
+    patch(api, run, tags=["mine"])
+    found = api.get("/api/v1/trainings?tag=mine").json()
+    assert [item["id"] for item in found["items"]] == [str(run.pk)]
+    assert found["count"] == 1

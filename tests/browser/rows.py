@@ -21,6 +21,7 @@ from trainings.models import (
     LanguageModel,
     Rehearsal,
     Sae,
+    Tag,
     Tokenization,
     Training,
     TrainingMetric,
@@ -37,6 +38,13 @@ EVALUATION = {
     "reconstruction_loss": 0.0581,
     "alive": 4516,
     "alive_fraction": 0.9802,
+    "density": {
+        "start": -8.0,
+        "width": 0.25,
+        "counts": [0] * 14
+        + [38, 61, 84, 120, 171, 240, 334, 462, 618, 741, 702, 498, 262, 118, 44, 15, 6, 2],
+        "never": 92,
+    },
 }
 
 
@@ -180,6 +188,13 @@ def completed(name: str = "smollm2-135m-l5-topk-8x") -> Training:
         evaluation=EVALUATION,
         export={"format": "saelens", "max_difference": 1e-6},
     )
+    run.marks = [
+        {"kind": "resampled", "step": 300, "text": "212 latents resampled"},
+        {"kind": "resumed", "step": 600, "text": "Attempt 2 goes on from here"},
+    ]
+    run.notes = "Baseline for the layer sweep.\n\nFVU still falls at the end: train longer next."
+    run.save(update_fields=["marks", "notes"])
+    Tag.objects.give(run, ["baseline", "layer sweep"])
     for step, columns in {
         1000: {"fvu": 0.0468},
         900: {"fvu": 0.0461, "pinned": True},

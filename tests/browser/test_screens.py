@@ -1,4 +1,7 @@
-"""Every screen, light and dark, wide and narrow: it fits, and its picture goes to the docs."""
+"""Every screen, light and dark, wide and narrow: it fits, is accessible, and is drawn for the docs.
+
+A screen is opened once and looked at in each variant.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,18 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 
 from tests.conftest import Studio
 
 pytestmark = pytest.mark.browser
 
-# Colours do not move anything: all four are drawn only for the pictures.
-VARIANTS = [("light", 1440), ("dark", 390)]
+WIDE, NARROW = 1440, 390
+# Colours move nothing and widths change no colour: each of both is looked at once, unless all are
+# drawn for the pictures.
+VARIANTS = [("light", WIDE), ("dark", NARROW)]
 if os.environ.get("SAESTUDIO_WRITE_SCREENS") == "1":
-    VARIANTS += [("dark", 1440), ("light", 390)]
+    VARIANTS += [("dark", WIDE), ("light", NARROW)]
 PAGES = {
     "trainings-running": "/",
     "trainings-finished": "/?status=completed",
@@ -24,14 +30,20 @@ PAGES = {
     "datasets": "/datasets",
     "saes": "/saes",
     "cache": "/cache",
-    "detail": "",
+    "templates": "/templates",
+    "templates-import": "/templates/import",
+    "compare-empty": "/compare",
+    "nothing-fits": "/?q=nothing+has+this+name",
+    "not-found": "/nowhere",
 }
 DIALOGS = {
     "start": "Start Training",
     "hyperparameters": "Hyperparameters",
     "retry": "Retry",
+    "clone": "Clone",
     "delete": "Delete",
 }
+TABS = ("Charts", "Features", "Checkpoints", "Log", "Configuration", "Notes")
 
 
 def fits(page: Any) -> bool:
@@ -43,115 +55,124 @@ def fits(page: Any) -> bool:
     )
 
 
-@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
+def barriers(page: Any) -> list[str]:
+    """What axe calls serious or critical, with the elements it means."""
+    found = Axe().run(page).response["violations"]
+    return [
+        f"{rule['id']}: {rule['help']} {[node['html'][:160] for node in rule['nodes']]}"
+        for rule in found
+        if rule["impact"] in ("serious", "critical")
+    ]
+
+
+@pytest.fixture
+def seen(picture: Callable[..., None]) -> Callable[..., None]:
+    """Look at an open page in every variant."""
+
+    def look(page: Any, name: str, *, height: int = 900, **options: Any) -> None:
+        for scheme, width in VARIANTS:
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+            page.set_viewport_size({"width": width, "height": height})
+            page.evaluate("() => new Promise((done) => requestAnimationFrame(() => done()))")
+            picture(page, f"{name}-{width}-{scheme}", **options)
+            assert fits(page), (name, width)
+            assert barriers(page) == [], (name, scheme, width)
+
+    return look
+
+
 @pytest.mark.parametrize("screen", PAGES)
-def test_page_fits_its_window(
-    gallery: Studio,
-    visit: Callable[..., Any],
-    picture: Callable[..., None],
-    screen: str,
-    scheme: str,
-    width: int,
+def test_page(
+    gallery: Studio, visit: Callable[..., Any], seen: Callable[..., None], screen: str
 ) -> None:
-    page = visit(
-        gallery, PAGES[screen] or "/?status=completed", color_scheme=scheme, size=(width, 3000)
-    )
-    if screen == "detail":
-        page.locator("[data-run] h2 a").click()
-        page.wait_for_url("**/trainings/*")
-    if screen.startswith(("trainings", "detail")):
+    page = visit(gallery, PAGES[screen], size=(WIDE, 3000))
+    if screen.startswith("trainings"):
         page.locator(".chart.has-points").last.wait_for()
-    page.set_viewport_size({"width": width, "height": 900})
-    picture(page, f"{screen}-{width}-{scheme}", full_page=True)
-    assert fits(page)
+    seen(page, screen, full_page=True)
 
 
-@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
+def test_training(gallery: Studio, visit: Callable[..., Any], seen: Callable[..., None]) -> None:
+    page = visit(gallery, "/?status=completed", size=(WIDE, 3000))
+    page.locator("[data-run] h2 a").click()
+    page.wait_for_url("**/trainings/*")
+    page.locator(".chart.has-points").last.wait_for()
+    for tab in TABS:
+        page.get_by_role("tab", name=tab).click()
+        name = "detail" if tab == "Charts" else f"detail-{tab.lower()}"
+        seen(page, name, full_page=True)
+
+
+def test_comparison(gallery: Studio, visit: Callable[..., Any], seen: Callable[..., None]) -> None:
+    page = visit(gallery, "/", size=(WIDE, 3000))
+    for box in page.get_by_role("checkbox").all():
+        box.check()
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/compare?ids=*")
+    page.locator(".chart.has-points").last.wait_for()
+    seen(page, "compare", full_page=True)
+
+
 @pytest.mark.parametrize("screen", DIALOGS)
-def test_dialog_opens_and_fits_its_window(
-    gallery: Studio,
-    visit: Callable[..., Any],
-    picture: Callable[..., None],
-    screen: str,
-    scheme: str,
-    width: int,
+def test_dialog(
+    gallery: Studio, visit: Callable[..., Any], seen: Callable[..., None], screen: str
 ) -> None:
-    page = visit(gallery, "/?status=failed", color_scheme=scheme, size=(width, 900))
+    page = visit(gallery, "/?status=failed")
     page.locator(".chart.has-points").wait_for()
     opener = page.get_by_role("link", name=DIALOGS[screen], exact=True)
     opener.click()
     page.locator("dialog[open]").wait_for()
-    picture(page, f"{screen}-{width}-{scheme}")
-    assert fits(page)
+    seen(page, screen)
     page.keyboard.press("Escape")
     page.locator("dialog[open]").wait_for(state="detached")
     assert opener.evaluate("element => element === document.activeElement")
 
 
-@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
+def test_keys(gallery: Studio, visit: Callable[..., Any], seen: Callable[..., None]) -> None:
+    page = visit(gallery, "/saes")
+    page.keyboard.press("?")
+    page.locator("dialog[open]").get_by_text("compare those that are selected").wait_for()
+    seen(page, "keys")
+
+
 @pytest.mark.parametrize(("screen", "layer"), [("measured", "5"), ("measured-short", "6")])
-def test_measurement_in_the_dialog_fits_its_window(
+def test_measurement_in_the_dialog(
     gallery: Studio,
     visit: Callable[..., Any],
-    picture: Callable[..., None],
+    seen: Callable[..., None],
     screen: str,
     layer: str,
-    scheme: str,
-    width: int,
 ) -> None:
-    page = visit(gallery, "/?status=failed", color_scheme=scheme, size=(width, 900))
+    page = visit(gallery, "/?status=failed")
     page.locator(".chart.has-points").wait_for()
     page.get_by_role("link", name="Start Training", exact=True).click()
     page.get_by_label("Layer").select_option(layer)
-    again = page.get_by_role("button", name="Measure again")
-    again.scroll_into_view_if_needed()
-    picture(page, f"start-{screen}-{width}-{scheme}")
+    page.get_by_role("button", name="Measure again").scroll_into_view_if_needed()
+    seen(page, f"start-{screen}")
     assert page.get_by_text("it may run out").count() == (layer == "6")
-    assert fits(page)
     cut = "ps => ps.filter(p => p.scrollWidth > p.clientWidth).map(p => p.textContent)"
     assert page.locator(".review :is(dt, dd, p)").evaluate_all(cut) == []
 
 
-@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
-def test_removing_what_is_kept_asks_first_and_fits_its_window(
-    gallery: Studio,
-    visit: Callable[..., Any],
-    picture: Callable[..., None],
-    scheme: str,
-    width: int,
+def test_removing_what_is_kept_asks_first(
+    gallery: Studio, visit: Callable[..., Any], seen: Callable[..., None]
 ) -> None:
-    page = visit(gallery, "/cache", color_scheme=scheme, size=(width, 900))
+    page = visit(gallery, "/cache")
     page.get_by_role("link", name="Remove SmolLM2-135M, layer 6").click()
     page.get_by_text("No result is lost").wait_for()
-    picture(page, f"cache-remove-{width}-{scheme}")
-    assert fits(page)
+    seen(page, "cache-remove")
 
 
-@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
-def test_login_page_fits_its_window(
-    empty: Studio,
-    visit: Callable[..., Any],
-    picture: Callable[..., None],
-    scheme: str,
-    width: int,
-) -> None:
-    page = visit(empty, "/", login=False, color_scheme=scheme, size=(width, 900))
+def test_login(empty: Studio, visit: Callable[..., Any], seen: Callable[..., None]) -> None:
+    page = visit(empty, "/", login=False)
     page.get_by_label("Password").wait_for()
-    picture(page, f"login-{width}-{scheme}")
-    assert fits(page)
+    seen(page, "login")
 
 
-@pytest.mark.parametrize(("scheme", "width"), VARIANTS)
 def test_empty_page_says_what_is_missing(
-    empty: Studio,
-    visit: Callable[..., Any],
-    picture: Callable[..., None],
-    scheme: str,
-    width: int,
+    empty: Studio, visit: Callable[..., Any], seen: Callable[..., None]
 ) -> None:
-    page = visit(empty, "/", color_scheme=scheme, size=(width, 900))
+    page = visit(empty, "/")
     page.get_by_role("button", name="Start the demo").wait_for()
-    picture(page, f"trainings-empty-{width}-{scheme}")
+    seen(page, "trainings-empty")
     # Whether a worker listens depends on who else uses the tests' Redis.
     assert page.locator("#checklist .todo").count() >= 3
-    assert fits(page)

@@ -102,9 +102,9 @@ def test_cells_are_kept_current_by_the_same_fragments(client: Client) -> None:
     run = a_training(status="running", current_step=5, latest={"loss": 0.25})
     page, gone = compare(client, run), uuid.uuid4()
     part = client.get(f"{reverse('compare_fragments')}?ids={run.pk},{gone}").content.decode()
-    assert f'<tr id="card-{gone}" hx-swap-oob="delete">' in part
+    assert f'<td id="card-{gone}" hx-swap-oob="delete">' in part
     for line in part.splitlines():
-        if line.startswith("<td"):
+        if line.startswith('<td id="compared'):
             assert line.replace(' hx-swap-oob="true"', "") in page
 
 

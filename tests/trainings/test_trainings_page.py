@@ -92,6 +92,10 @@ def test_twenty_cards_make_a_page(client: Client) -> None:
         a_training(name=f"run {number:02d}")
     assert text_of(client, "/").count('class="card"') == 20
     assert text_of(client, "/?page=2").count('class="card"') == 1
+    larger = text_of(client, "/?per=50&sort=name")
+    assert larger.count('class="card"') == 21
+    assert 'href="/?status=failed&amp;sort=name&amp;per=50"' in larger
+    assert text_of(client, "/?per=1000000").count('class="card"') == 20
 
 
 def test_two_hundred_runs_take_few_queries(

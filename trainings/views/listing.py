@@ -27,6 +27,7 @@ SORTS = {
     "dead": "Fewest dead neurons",
     "ended": "Ended last",
 }
+PER_PAGE = (20, 50, 100)
 _MEASURED = {"fvu": "fvu", "l0": "l0", "loss": "loss", "dead": "dead_neurons"}
 
 
@@ -38,34 +39,46 @@ class Listing:
     search: str = ""
     tag: str = ""
     sort: str = ""
+    per_page: int = PER_PAGE[0]
 
     @classmethod
     def of(cls, query: Mapping[str, str]) -> Self:
         """What makes no sense in the address is left out."""
         status, sort = query.get("status", ""), query.get("sort", "")
+        sizes = {str(size): size for size in PER_PAGE}
         return cls(
             status=status if status in STATUSES else "",
             search=query.get("q", "").strip(),
             tag=query.get("tag", ""),
             sort=sort if sort in SORTS else "",
+            per_page=sizes.get(query.get("per", ""), PER_PAGE[0]),
         )
 
     @property
     def narrows(self) -> bool:
         return bool(self.status or self.search or self.tag)
 
-    def address(self, **changes: str) -> str:
+    def parts(self) -> dict[str, str]:
+        """What the address must say of it."""
+        per = str(self.per_page) if self.per_page != PER_PAGE[0] else ""
+        said = {
+            "status": self.status,
+            "q": self.search,
+            "tag": self.tag,
+            "sort": self.sort,
+            "per": per,
+        }
+        return {name: value for name, value in said.items() if value}
+
+    def address(self, **changes: Any) -> str:
         """Of the list with these parts changed, on its first page."""
-        then = replace(self, **changes)
-        parts = {"status": then.status, "q": then.search, "tag": then.tag, "sort": then.sort}
-        query = urlencode({name: value for name, value in parts.items() if value})
+        query = urlencode(replace(self, **changes).parts())
         return reverse("trainings") + (f"?{query}" if query else "")
 
     @property
     def hidden_by_search(self) -> list[tuple[str, str]]:
         """Fields the search needs to keep the rest of the address."""
-        parts = {"status": self.status, "tag": self.tag, "sort": self.sort}
-        return [(name, value) for name, value in parts.items() if value]
+        return [(name, value) for name, value in self.parts().items() if name != "q"]
 
     @property
     def order(self) -> str:
@@ -76,6 +89,13 @@ class Listing:
         return [
             {"word": word, "current": sort == self.sort, "address": self.address(sort=sort)}
             for sort, word in SORTS.items()
+        ]
+
+    def sizes(self) -> list[dict[str, Any]]:
+        """How many cards a page may have, each with its address."""
+        return [
+            {"n": n, "current": n == self.per_page, "address": self.address(per_page=n)}
+            for n in PER_PAGE
         ]
 
     def runs(self) -> QuerySet[Training]:

@@ -23,15 +23,14 @@ from .listing import Listing
 from .pages import ids_of
 from .preparing import preparing
 
-PER_PAGE = 20
-# A page shows 20 cards; a request that names more than a few pages' worth is not ours.
-MAX_IDS = 100
+# As many as the largest page has, and those that arrived on it since.
+MAX_IDS = 200
 
 
 @require_safe
 def trainings(request: HttpRequest) -> HttpResponse:
     listing = Listing.of(request.GET)
-    page = Paginator(listing.runs(), PER_PAGE).get_page(request.GET.get("page"))
+    page = Paginator(listing.runs(), listing.per_page).get_page(request.GET.get("page"))
     context = {
         "page": page,
         "cards": cards(page.object_list),
@@ -67,10 +66,11 @@ def _arrived(request: HttpRequest, known: dict[uuid.UUID, Training]) -> QuerySet
     """Runs that a first page drawn now would show above those it has."""
     if "arrived" not in request.GET or request.GET.get("page", "1") != "1":
         return Training.objects.none()
-    newer = Listing.of(request.GET).runs().exclude(pk__in=known)
+    listing = Listing.of(request.GET)
+    newer = listing.runs().exclude(pk__in=known)
     if known:
         newer = newer.filter(created_at__gte=max(run.created_at for run in known.values()))
-    return newer[:PER_PAGE]
+    return newer[: listing.per_page]
 
 
 @require_POST
