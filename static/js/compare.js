@@ -3,6 +3,8 @@
 import { Curve, shortNumber, variable } from "./chart.js";
 import { Explorer } from "./explore.js";
 
+const NAME_HEIGHT = 13;
+
 export function overlay(root, runs) {
   const curves = [...root.querySelectorAll("[data-chart]")].map((figure) => new Curve(figure, runs));
   for (const run of runs) {
@@ -66,18 +68,22 @@ class Pareto {
   }
 
   // Names beside their points, on the side that has room.
-  drawNames({ ctx, chartArea: { left, right } }, meta) {
+  drawNames({ ctx, chartArea: { left, right }, data }, meta) {
     ctx.save();
     ctx.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     ctx.fillStyle = variable("--muted");
     ctx.textBaseline = "middle";
-    meta.data.forEach(({ x, y }, i) => {
-      const { name } = meta._dataset.data[i].run;
+    const points = data.datasets[0].data;
+    const places = meta.data.map(({ x, y }, i) => ({ x, y, name: points[i].run.name }));
+    let lowest = -Infinity;
+    for (const { x, y, name } of places.sort((a, b) => a.y - b.y)) {
+      // Names never lie on each other: the next one goes below.
+      lowest = Math.max(y, lowest + NAME_HEIGHT);
       const text = name.length > 28 ? `${name.slice(0, 27)}…` : name;
       const toLeft = x > (left + right) / 2;
       ctx.textAlign = toLeft ? "right" : "left";
-      ctx.fillText(text, x + (toLeft ? -9 : 9), y);
-    });
+      ctx.fillText(text, x + (toLeft ? -9 : 9), lowest);
+    }
     ctx.restore();
   }
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from tests.conftest import Studio
+from tests.conftest import Studio, wait_for
 
 pytestmark = pytest.mark.browser
 
@@ -55,6 +55,11 @@ def fits(page: Any) -> bool:
     )
 
 
+def drawn(page: Any, charts: int) -> None:
+    """Wait until so many charts have their curves."""
+    wait_for(lambda: page.locator(".chart.has-points").count() == charts, "the curves")
+
+
 def barriers(page: Any) -> list[str]:
     """What axe calls serious or critical, with the elements it means."""
     found = Axe().run(page).response["violations"]
@@ -87,7 +92,7 @@ def test_page(
 ) -> None:
     page = visit(gallery, PAGES[screen], size=(WIDE, 3000))
     if screen.startswith("trainings"):
-        page.locator(".chart.has-points").last.wait_for()
+        drawn(page, 3 if screen == "trainings-running" else 1)
     seen(page, screen, full_page=True)
 
 
@@ -95,7 +100,7 @@ def test_training(gallery: Studio, visit: Callable[..., Any], seen: Callable[...
     page = visit(gallery, "/?status=completed", size=(WIDE, 3000))
     page.locator("[data-run] h2 a").click()
     page.wait_for_url("**/trainings/*")
-    page.locator(".chart.has-points").last.wait_for()
+    drawn(page, 6)
     for tab in TABS:
         page.get_by_role("tab", name=tab).click()
         name = "detail" if tab == "Charts" else f"detail-{tab.lower()}"
@@ -108,7 +113,7 @@ def test_comparison(gallery: Studio, visit: Callable[..., Any], seen: Callable[.
         box.check()
     page.get_by_role("button", name="Compare").click()
     page.wait_for_url("**/compare?ids=*")
-    page.locator(".chart.has-points").last.wait_for()
+    drawn(page, 6)
     seen(page, "compare", full_page=True)
 
 
