@@ -48,19 +48,19 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
-def _web(redis_url: str, home: Path, seed: str) -> Studio:
+def web(redis_url: str, home: Path, seed: str) -> Studio:
     """A web server alone, over the rows that `seed` makes."""
-    web = Studio.prepared(home, f"{redis_url}?db=2")
+    studio = Studio.prepared(home, f"{redis_url}?db=2")
     if seed:
-        web.python(f"from tests.browser import rows; {seed}")
-    web.start("web")
-    wait_for(lambda: _answers(web), "the web server to answer")
-    return web
+        studio.python(f"from tests.browser import rows; {seed}")
+    studio.start("web")
+    wait_for(lambda: _answers(studio), "the web server to answer")
+    return studio
 
 
-def _answers(web: Studio) -> bool:
+def _answers(studio: Studio) -> bool:
     try:
-        with urllib.request.urlopen(f"{web.url}/readyz", timeout=5):
+        with urllib.request.urlopen(f"{studio.url}/readyz", timeout=5):
             return True
     except (urllib.error.URLError, OSError):
         return False
@@ -69,25 +69,25 @@ def _answers(web: Studio) -> bool:
 @pytest.fixture(scope="session")
 def gallery(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """Runs of every state; tests may look and click, and leave it as it was."""
-    web = _web(redis_server, tmp_path_factory.mktemp("gallery"), "rows.gallery()")
-    yield web
-    web.stop()
+    studio = web(redis_server, tmp_path_factory.mktemp("gallery"), "rows.gallery()")
+    yield studio
+    studio.stop()
 
 
 @pytest.fixture(scope="session")
 def stage(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A server whose trainings every test makes and removes as it likes."""
-    web = _web(redis_server, tmp_path_factory.mktemp("stage"), "rows.a_tokenization()")
-    yield web
-    web.stop()
+    studio = web(redis_server, tmp_path_factory.mktemp("stage"), "rows.a_tokenization()")
+    yield studio
+    studio.stop()
 
 
 @pytest.fixture(scope="module")
 def empty(redis_server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
     """A server over an empty database."""
-    web = _web(redis_server, tmp_path_factory.mktemp("empty"), "")
-    yield web
-    web.stop()
+    studio = web(redis_server, tmp_path_factory.mktemp("empty"), "")
+    yield studio
+    studio.stop()
 
 
 @dataclass
