@@ -57,9 +57,10 @@ function shortTime(seconds) {
 const MARKS = {
   checkpoint: { colour: "--control", dash: [], height: 7 },
   resumed: { colour: "--interrupted", dash: [4, 3], height: Infinity },
-  resampled: { colour: "--warning", dash: [1, 3], height: Infinity },
+  resampled: { colour: "--warning", dash: [2, 3], height: Infinity },
 };
 const NEAR_PX = 6;
+const Y_AXIS_PX = 64;
 
 export class Curve {
   // lines: the runs; a run says how a line looks and what its points are.
@@ -307,7 +308,7 @@ export class Curve {
             max: this.end,
             grid: { display: false },
             border: { color: variable("--line") },
-            ticks: { ...ticks, maxTicksLimit: 7, callback: (x) => this.axis.write(x) },
+            ticks: { ...ticks, maxTicksLimit: 7, includeBounds: false, callback: (x) => this.axis.write(x) },
           },
           y: {
             type: "linear",
@@ -316,6 +317,8 @@ export class Curve {
             border: { display: false },
             title: { display: false, text: "log scale", color: muted, font },
             ticks: { ...ticks, maxTicksLimit: 5, padding: 8, callback: shortNumber },
+            // The same for all, so that equal steps stand below each other.
+            afterFit: (axis) => (axis.width = Y_AXIS_PX),
           },
         },
         plugins: {

@@ -77,12 +77,13 @@ class Pareto {
     const places = meta.data.map(({ x, y }, i) => ({ x, y, name: points[i].run.name }));
     let lowest = -Infinity;
     for (const { x, y, name } of places.sort((a, b) => a.y - b.y)) {
-      // Names never lie on each other: the next one goes below.
+      // Names never lie on each other: the next one goes below. Nor on a point beside theirs.
       lowest = Math.max(y, lowest + NAME_HEIGHT);
-      const text = name.length > 28 ? `${name.slice(0, 27)}…` : name;
       const toLeft = x > (left + right) / 2;
+      const beside = places.filter((other) => Math.abs(other.y - lowest) < 9 && Math.abs(other.x - x) < 14);
+      const from = toLeft ? Math.min(...beside.map((one) => one.x), x) - 9 : Math.max(...beside.map((one) => one.x), x) + 9;
       ctx.textAlign = toLeft ? "right" : "left";
-      ctx.fillText(text, x + (toLeft ? -9 : 9), lowest);
+      ctx.fillText(shortened(ctx, name, toLeft ? from - left : right - from), from, lowest);
     }
     ctx.restore();
   }
@@ -125,6 +126,17 @@ class Pareto {
       },
     };
   }
+}
+
+// A name cut in its middle, where names of one sweep are alike, to this width.
+function shortened(ctx, name, width) {
+  let kept = name.length;
+  let text = name;
+  while (kept > 8 && ctx.measureText(text).width > width) {
+    kept -= 1;
+    text = `${name.slice(0, Math.ceil(kept / 2))}…${name.slice(name.length - Math.floor(kept / 2))}`;
+  }
+  return text;
 }
 
 // Those that no other beats in both, from the sparsest to the densest.

@@ -5,9 +5,13 @@ import { Curve } from "./chart.js";
 // Past this many live points the server's thinned history takes their place.
 const MOST_POINTS = 3000;
 
-const shown = new IntersectionObserver((entries) => {
-  for (const entry of entries) entry.target.run?.show(entry.isIntersecting);
-});
+// A little before it comes into view, so that nobody sees it empty.
+const shown = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) entry.target.run?.show(entry.isIntersecting);
+  },
+  { rootMargin: "400px" },
+);
 
 // A second run of the same colour on one chart is told apart by its dashes.
 const DASHES = [[], [6, 3], [2, 2]];

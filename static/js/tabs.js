@@ -15,6 +15,7 @@ function show(chosen, focus) {
     tab.tabIndex = here ? 0 : -1;
     panelOf(tab).hidden = !here;
   }
+  bar.scrollLeft = chosen.offsetLeft - (bar.clientWidth - chosen.offsetWidth) / 2;
   if (focus) chosen.focus();
 }
 

@@ -71,6 +71,11 @@ class Card:
         return TONES[self.status]
 
     @property
+    def unbegun(self) -> bool:
+        """Whether it waits for its first step."""
+        return self.training.status == "pending" and not self.training.current_step
+
+    @property
     def colour(self) -> int:
         """1 to 6, by the run's id, so that a run keeps its colour on every page."""
         return self.training.id.int % COLOURS + 1
