@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import django_stubs_ext
 import environ
@@ -38,10 +39,15 @@ def _choice(name: str, choices: tuple[str, ...]) -> str:
 
 
 def _address(name: str) -> str:
-    """An http(s) address without a slash at its end; empty where nothing is said."""
-    text = os.environ.get(name, "").strip().rstrip("/")
-    if text and not text.startswith(("http://", "https://")):
-        raise ImproperlyConfigured(f"{name} must begin with http:// or https://")
+    """An http(s) address; empty where nothing is said."""
+    text = os.environ.get(name, "").strip()
+    try:
+        parts = urlsplit(text)
+        fine = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        fine = False
+    if text and not fine:
+        raise ImproperlyConfigured(f"{name} must be an address that begins with http(s)://")
     return text
 
 
@@ -120,7 +126,7 @@ CACHE_LIMIT = _number("SAESTUDIO_CACHE_GB", 50, 0, 1_000_000) * 10**9
 WEBHOOK_URL = _address("SAESTUDIO_WEBHOOK_URL")
 WEBHOOK_SECRET = os.environ.get("SAESTUDIO_WEBHOOK_SECRET", "")
 # Where users reach the studio, for links outside of it.
-PUBLIC_URL = _address("SAESTUDIO_URL")
+PUBLIC_URL = _address("SAESTUDIO_URL").rstrip("/")
 
 INSTALLED_APPS = [
     "daphne",

@@ -42,9 +42,9 @@ def discard(training: Training) -> None:
     _after_commit(partial(broker.enqueue, broker.JOBS, "discard_training", str(training.pk)))
 
 
-def tell(training: Training) -> None:
-    """Have the webhook told of its end."""
-    _after_commit(partial(broker.enqueue, broker.JOBS, "tell_webhook", str(training.pk)))
+def tell() -> None:
+    """Have the webhook told of what has ended."""
+    _after_commit(partial(broker.enqueue, broker.JOBS, "tell_webhook"))
 
 
 def _after_commit(send: Callable[[], None]) -> None:

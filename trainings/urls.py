@@ -37,6 +37,7 @@ urlpatterns = [
         points.export_points,
         name="export_points",
     ),
+    path("trainings/<uuid:training_id>/panels", training.panels, name="panels"),
     path("trainings/<uuid:training_id>/report", report.report, name="report"),
     path("trainings/<uuid:training_id>/log", training.log, name="log"),
     path(

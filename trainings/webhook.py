@@ -38,11 +38,18 @@ def untold() -> QuerySet[Training]:
     return found
 
 
-def tell(pk: str) -> bool:
-    """Send one run's end, unless it was told. False where the service did not take it."""
-    run = untold().select_related("model", "dataset", "sae").filter(pk=pk).first()
-    if run is None:
-        return True
+def tell() -> None:
+    """Send every end that is untold, the oldest first, until one is not taken."""
+    for run in untold().select_related("model", "dataset", "sae").order_by("completed_at"):
+        if not _send(run):
+            return
+        # The end that was told: by its attempt, since two databases write a time in two ways.
+        same = Training.objects.filter(pk=run.pk, attempt=run.attempt, status=run.status)
+        same.update(told_at=Now())
+
+
+def _send(run: Training) -> bool:
+    """Whether the service took this run's end."""
     body = json.dumps(message(run)).encode()
     headers = {"Content-Type": "application/json", "User-Agent": "SAE-Studio"}
     if settings.WEBHOOK_SECRET:
@@ -55,11 +62,10 @@ def tell(pk: str) -> bool:
     except httpx.HTTPStatusError as error:
         logger.warning("The webhook answered %s; tried again", error.response.status_code)
         return False
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         # Not its words: they hold the address, which may be a secret.
         logger.warning("The webhook cannot be reached (%s); tried again", type(error).__name__)
         return False
-    Training.objects.filter(pk=pk, completed_at=run.completed_at).update(told_at=Now())
     return True
 
 
@@ -107,4 +113,6 @@ def _sentence(run: Training, evaluation: dict[str, Any], address: str) -> str:
         words += f": {run.error_message.splitlines()[0]}"
     elif evaluation.get("fvu") is not None:
         words += f": FVU {evaluation['fvu']:.3f} at L0 {evaluation['l0']:.1f}"
+    for sign, name in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        words = words.replace(sign, name)  # else Slack reads `<!channel>` as a call to everybody
     return f"{words} {address}".strip()

@@ -52,9 +52,9 @@ def discard_training(pk: str) -> None:
 
 
 @dramatiq.actor(queue_name=JOBS)
-def tell_webhook(pk: str) -> None:
+def tell_webhook() -> None:
     """One try; the sweeper asks for another."""
-    webhook.tell(pk)
+    webhook.tell()
 
 
 def discard_if_asked(pk: str) -> None:

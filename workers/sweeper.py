@@ -37,10 +37,11 @@ def sweep() -> None:
     _trainings()
     _catalog()
     _rehearsals()
+    _webhook()
 
 
 def _trainings() -> None:
-    from trainings import nudge, webhook
+    from trainings import nudge
     from trainings.models import Training
     from workers.broker import JOBS, TRAININGS
 
@@ -59,8 +60,6 @@ def _trainings() -> None:
     if _queue_is_empty(JOBS):
         for training in Training.objects.to_discard():
             nudge.discard(training)
-        for training in webhook.untold():
-            nudge.tell(training)
 
 
 @contextmanager
@@ -123,6 +122,15 @@ def _rehearsals() -> None:
         for rehearsal in Rehearsal.objects.claimable().order_by("asked_at"):
             nudge.rehearse(rehearsal)
     Rehearsal.objects.prune()
+
+
+def _webhook() -> None:
+    """Last, and one message for all: a service that is away holds up no other job for long."""
+    from trainings import nudge, webhook
+    from workers.broker import JOBS
+
+    if webhook.untold().exists() and _queue_is_empty(JOBS):
+        nudge.tell()
 
 
 def _queue_is_empty(queue: str) -> bool:

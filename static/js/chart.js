@@ -62,6 +62,14 @@ const MARKS = {
 const NEAR_PX = 6;
 const Y_AXIS_PX = 64;
 
+const inSight = new IntersectionObserver(
+  (entries) => {
+    for (const entry of entries) entry.target.curve?.sight(entry.isIntersecting);
+  },
+  { rootMargin: "200px" },
+);
+const DESCRIBED_MS = 2000;
+
 export class Curve {
   // lines: the runs; a run says how a line looks and what its points are.
   constructor(figure, lines) {
@@ -72,6 +80,10 @@ export class Curve {
     this.chart = null;
     this.frame = null;
     this.shown = [];
+    this.seen = false;
+    this.describing = null;
+    figure.curve = this;
+    inSight.observe(figure);
     // How it is looked at; `explore.js` sets these for all curves of a page together.
     this.view = { range: null, scale: "auto", smoothing: 0, axis: "step", marks: false };
     this.cross = null;
@@ -97,8 +109,15 @@ export class Curve {
     this.redraw();
   }
 
+  // What is out of sight is drawn once it comes into sight.
+  sight(seen) {
+    this.seen = seen;
+    if (seen) this.redraw();
+  }
+
   // Drawn at most once a frame, however many points arrive for however many lines.
   redraw() {
+    if (!this.seen) return;
     if (this.frame !== null || !this.lines.some((line) => line.visible && line.loaded)) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = null;
@@ -123,11 +142,14 @@ export class Curve {
       line.pointRadius = points.length === 1 ? 2.5 : 0;
       raw.data = smoothing ? points : [];
     });
-    options.scales.y.type = this.wantsLog(scale) ? "logarithmic" : "linear";
-    options.scales.y.title.display = options.scales.y.type === "logarithmic";
+    const log = this.wantsLog(scale);
+    options.scales.y.type = log ? "logarithmic" : "linear";
+    options.scales.y.title.display = log;
+    // What has no logarithm is a gap.
+    if (log) for (const set of data.datasets) set.data = set.data.map(({ x, y }) => ({ x, y: y > 0 ? y : NaN }));
     [options.scales.x.min, options.scales.x.max] = range || [0, this.end];
     this.chart.update("none");
-    this.describe();
+    this.describeSoon();
     this.tellValues();
   }
 
@@ -143,6 +165,7 @@ export class Curve {
     for (const points of this.shown) {
       for (const { y } of points) {
         if (Number.isNaN(y)) continue;
+        if (y <= 0 && scale === "log") continue;
         if (y <= 0) return false;
         low = Math.min(low, y);
         high = Math.max(high, y);
@@ -154,12 +177,30 @@ export class Curve {
 
   // The line's point nearest to a place on the x axis; nothing where there is none.
   nearest(place, x) {
-    let found = null;
-    for (const point of this.chart?.data.datasets[2 * place].data || []) {
-      if (Number.isNaN(point.y)) continue;
-      if (!found || Math.abs(point.x - x) < Math.abs(found.x - x)) found = point;
+    const points = this.chart?.data.datasets[2 * place].data || [];
+    let low = 0;
+    let high = points.length;
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (points[middle].x < x) low = middle + 1;
+      else high = middle;
     }
-    return found;
+    const known = (point) => point && !Number.isNaN(point.y);
+    let [before, after] = [low - 1, low];
+    while (before >= 0 && !known(points[before])) before--;
+    while (after < points.length && !known(points[after])) after++;
+    const sides = [points[before], points[after]].filter(known);
+    return sides.sort((a, b) => Math.abs(a.x - x) - Math.abs(b.x - x))[0] || null;
+  }
+
+  // For screen readers; at once, then no oftener than anybody would listen.
+  describeSoon() {
+    if (this.describing !== null) return;
+    this.describe();
+    this.describing = setTimeout(() => {
+      this.describing = null;
+      if (this.chart) this.describe();
+    }, DESCRIBED_MS);
   }
 
   describe() {
@@ -228,10 +269,11 @@ export class Curve {
   // Checkpoints at the foot of the chart, resumes and resamplings as lines through it.
   drawMarks({ ctx, chartArea: { top, bottom, left, right }, scales }) {
     if (!this.view.marks) return;
+    const place = this.lines[0].places(this.view.axis);
     ctx.save();
     for (const mark of this.lines[0].marks) {
       const look = MARKS[mark.kind];
-      const x = scales.x.getPixelForValue(this.lines[0].place(mark.step, this.view.axis));
+      const x = scales.x.getPixelForValue(place(mark.step));
       if (!look || x < left - 1 || x > right + 1) continue;
       ctx.strokeStyle = variable(look.colour);
       ctx.setLineDash(look.dash);
@@ -247,9 +289,8 @@ export class Curve {
   marksNear(x) {
     if (!this.view.marks) return [];
     const pixel = (value) => this.chart.scales.x.getPixelForValue(value);
-    const near = this.lines[0].marks.filter(
-      (mark) => Math.abs(pixel(this.lines[0].place(mark.step, this.view.axis)) - pixel(x)) <= NEAR_PX,
-    );
+    const place = this.lines[0].places(this.view.axis);
+    const near = this.lines[0].marks.filter(({ step }) => Math.abs(pixel(place(step)) - pixel(x)) <= NEAR_PX);
     return near.map((mark) => `${mark.text} (step ${mark.step.toLocaleString("en")})`);
   }
 
@@ -261,6 +302,8 @@ export class Curve {
   destroy() {
     if (this.frame !== null) cancelAnimationFrame(this.frame);
     this.frame = null;
+    clearTimeout(this.describing);
+    this.describing = null;
     this.chart?.destroy();
     this.chart = null;
   }

@@ -1,6 +1,7 @@
 // Curves looked at together: one crosshair, one zoom, one scale, one smoothing, one x axis.
 
 const LEAST_DRAG = 6;
+const LEGEND_LINE = 18;
 
 export class Explorer {
   // marks: whether a run's checkpoints, resumes and resamplings are drawn.
@@ -10,6 +11,8 @@ export class Explorer {
     this.marks = marks;
     this.from = null;
     this.range = null;
+    this.x = null;
+    this.frame = null;
     tools.hidden = false;
     tools.addEventListener("input", (event) => {
       // A range of steps is none of tokens.
@@ -42,10 +45,16 @@ export class Explorer {
     canvas.addEventListener("dblclick", () => this.zoom(null));
   }
 
+  // Once a frame, however often the pointer moves.
   point(x) {
     if (x === null) this.from = null;
     this.mark(this.from && x !== null ? [this.from.x, x] : null);
-    for (const curve of this.curves) curve.point(x);
+    this.x = x;
+    if (this.frame !== null) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = null;
+      for (const curve of this.curves) curve.point(this.x);
+    });
   }
 
   mark(places) {
@@ -69,16 +78,41 @@ export class Explorer {
   }
 }
 
+function colour(name) {
+  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+}
+
+// One run's line and name, as they stand above a chart of several.
+function drawKey(pen, item, y) {
+  const line = getComputedStyle(item.querySelector(".swatch line"));
+  pen.strokeStyle = line.stroke;
+  pen.setLineDash(line.strokeDasharray === "none" ? [] : line.strokeDasharray.split(",").map(parseFloat));
+  pen.lineWidth = 3;
+  pen.beginPath();
+  pen.moveTo(12, y);
+  pen.lineTo(34, y);
+  pen.stroke();
+  pen.fillStyle = colour("--text");
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  pen.textBaseline = "middle";
+  pen.fillText(item.querySelector(".legend-name").textContent, 42, y);
+}
+
 // The chart as a picture, on the page's own background.
 export function savePicture(figure, name) {
   const canvas = figure.querySelector("canvas");
+  const scale = canvas.width / canvas.clientWidth;
+  const legend = [...figure.querySelectorAll(".legend-list li")];
   const copy = document.createElement("canvas");
   copy.width = canvas.width;
-  copy.height = canvas.height;
+  copy.height = canvas.height + scale * LEGEND_LINE * legend.length;
   const pen = copy.getContext("2d");
-  pen.fillStyle = getComputedStyle(document.documentElement).getPropertyValue("--surface").trim();
+  pen.fillStyle = colour("--surface");
   pen.fillRect(0, 0, copy.width, copy.height);
   pen.drawImage(canvas, 0, 0);
+  pen.translate(0, canvas.height);
+  pen.scale(scale, scale);
+  legend.forEach((item, at) => drawKey(pen, item, (at + 0.5) * LEGEND_LINE));
   const link = document.createElement("a");
   link.download = `${name}.png`;
   link.href = copy.toDataURL("image/png");

@@ -9,6 +9,7 @@ import { LiveSocket } from "./socket.js";
 import { ended, progressed } from "./tab.js";
 
 const ENDS = ["completed", "stopped", "failed"];
+const PANELS = [...ENDS, "checkpoint"];
 
 const TICK_MS = 1000;
 const POLL_MS = 5000;
@@ -21,6 +22,7 @@ const stale = new Set();
 const urgent = new Set();
 const elsewhere = new Set();
 let arrived = false;
+let panels = false;
 let asking = false;
 let down = false;
 
@@ -62,6 +64,7 @@ function receive(message) {
   run.receive(message);
   stale.add(run.id);
   if (message.event !== "progress") changed(run.id);
+  if (PANELS.includes(message.event) && root.dataset.panels) panels = true;
 }
 
 // Also for runs that another page or filter shows: their ends are news, their progress is not.
@@ -70,6 +73,13 @@ function tell(message, run) {
   if (event === "progress" && run) progressed(id, data.progress_pct);
   if (!ENDS.includes(event) || !(list || run)) return;
   ended(id, run?.name || "A training", event);
+}
+
+// On a run's own page: its checkpoints, and what is measured at its end.
+function refreshPanels() {
+  if (!panels || document.hidden) return;
+  panels = false;
+  htmx.ajax("GET", root.dataset.panels, { source: root, swap: "none" }).catch(() => (panels = true));
 }
 
 async function refresh() {
@@ -96,6 +106,7 @@ async function refresh() {
 
 function everything() {
   arrived = Boolean(list);
+  panels = Boolean(root.dataset.panels);
   for (const run of runs.values()) {
     urgent.add(run.id);
     run.catchUp();
@@ -133,5 +144,6 @@ document.addEventListener("visibilitychange", () => !document.hidden && everythi
 adopt();
 if ("compare" in root.dataset) overlay(root, [...runs.values()]);
 setInterval(refresh, TICK_MS);
+setInterval(refreshPanels, TICK_MS);
 setInterval(() => down && everything(), POLL_MS);
 setInterval(everything, SYNC_MS);

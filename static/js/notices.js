@@ -29,6 +29,9 @@ export function announce(text) {
   document.getElementById("announcer").textContent = text;
 }
 
+// What an answer of the server has to say, by its HX-Trigger header.
+document.addEventListener("announce", (event) => announce(event.detail.value));
+
 function openDialog() {
   return document.querySelector("dialog[open]");
 }

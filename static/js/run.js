@@ -13,6 +13,7 @@ const shown = new IntersectionObserver(
   { rootMargin: "400px" },
 );
 
+const START = { x: 0, y: 0 };
 // A second run of the same colour on one chart is told apart by its dashes.
 const DASHES = [[], [6, 3], [2, 2]];
 
@@ -34,6 +35,8 @@ export class Run {
     this.fetching = null;
     this.early = [];
     this.loaded = false;
+    // Marks that arrive while an older answer is on its way.
+    this.lateMarks = [];
     this.curves = [...element.querySelectorAll("[data-chart]")].map((figure) => new Curve(figure, [this]));
     element.run = this;
     if (this.curves.length) shown.observe(element);
@@ -51,12 +54,8 @@ export class Run {
     return points.map(({ x, y }) => ({ x: place(x), y }));
   }
 
-  place(step, axis) {
-    return this.places(axis)(step);
-  }
-
   end(axis) {
-    if (axis !== "time") return this.place(this.steps, axis);
+    if (axis !== "time") return this.places(axis)(this.steps);
     return this.series.elapsed?.at(-1)?.y || 1;
   }
 
@@ -64,11 +63,12 @@ export class Run {
   places(axis) {
     if (axis === "step") return (step) => step;
     if (axis === "tokens") return (step) => step * this.batch;
-    const elapsed = [{ x: 0, y: 0 }, ...(this.series.elapsed || [])];
-    let i = 1;
+    const elapsed = this.series.elapsed || [];
+    let i = 0;
     return (step) => {
       while (i < elapsed.length - 1 && elapsed[i].x < step) i++;
-      const [from, to] = [elapsed[i - 1], elapsed[i] || elapsed[i - 1]];
+      const from = elapsed[i - 1] || START;
+      const to = elapsed[i] || from;
       const share = to.x === from.x ? 0 : Math.min(1, (step - from.x) / (to.x - from.x));
       return from.y + share * (to.y - from.y);
     };
@@ -95,18 +95,28 @@ export class Run {
   }
 
   append(points) {
-    if (!this.loaded || this.fetching !== null) {
+    if (this.fetching !== null) {
       this.early.push(...points);
       return;
     }
+    // The history that is fetched once it is looked at has them, too.
+    if (!this.loaded) return;
     for (const point of points) this.push(point);
     if (Object.values(this.series).some((values) => values.length > MOST_POINTS)) this.reload();
     this.redraw();
   }
 
   mark(step, kind, text) {
-    this.marks.push({ step, kind, text });
+    if (this.fetching !== null) this.lateMarks.push({ step, kind, text });
+    this.addMark({ step, kind, text });
     this.redraw();
+  }
+
+  // Each once, in the order of their steps.
+  addMark(mark) {
+    if (this.marks.some(({ step, kind }) => step === mark.step && kind === mark.kind)) return;
+    this.marks.push(mark);
+    this.marks.sort((a, b) => a.step - b.step);
   }
 
   push(point) {
@@ -146,11 +156,15 @@ export class Run {
       if (!(error instanceof TypeError)) throw error;
     } finally {
       this.fetching = null;
+      // Also where nothing came: what was heard meanwhile is not lost.
+      if (this.loaded) this.early.forEach((point) => this.push(point));
+      this.early = [];
+      this.redraw();
     }
     if (this.again !== undefined) {
-      const next = this.again;
+      const whole = this.again < 0;
       delete this.again;
-      await this.fetchPoints(next);
+      await this.fetchPoints(whole ? -1 : this.lastStep);
     }
   }
 
@@ -163,7 +177,8 @@ export class Run {
     // Seconds since that step go on from where it was.
     const before = this.series.elapsed?.at(-1)?.y || 0;
     for (const point of answer.series.elapsed) point[1] += before;
-    this.marks = answer.marks;
+    this.marks = answer.marks.sort((a, b) => a.step - b.step);
+    this.lateMarks.splice(0).forEach((mark) => this.addMark(mark));
     for (const [name, points] of Object.entries(answer.series)) {
       const more = points.map(([x, y]) => ({ x, y: y ?? NaN }));
       this.series[name] = (this.series[name] || []).concat(more);
@@ -172,7 +187,6 @@ export class Run {
     this.lastStep = after < 0 ? answer.last_step : Math.max(this.lastStep, answer.last_step);
     this.seq = Math.max(this.seq, answer.seq);
     this.loaded = true;
-    this.early.splice(0).forEach((point) => this.push(point));
     this.redraw();
   }
 

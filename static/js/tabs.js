@@ -21,7 +21,7 @@ function show(chosen, focus) {
 
 // The part that the address leads into: itself, or what lies in it.
 function asked() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+  const target = document.getElementById(location.hash.slice(1));
   const panel = target?.closest("[role=tabpanel]");
   return tabs.find((tab) => panelOf(tab) === panel);
 }
@@ -49,6 +49,7 @@ if (bar) {
     panel.setAttribute("role", "tabpanel");
     panel.setAttribute("aria-labelledby", tab.id);
     tab.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
       choose(tab);
     });

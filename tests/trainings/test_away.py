@@ -58,6 +58,24 @@ def test_what_ended_since_is_told_with_causes_until_put_away(client: Client) -> 
     assert TITLE not in page(client)
 
 
+def test_what_ends_once_the_user_is_back_is_no_news(client: Client) -> None:
+    ended("good")
+    left(client, 3600)
+    assert "1 completed" in page(client)
+    a_training(name="later", status="failed", completed_at=timezone.now())
+    text = page(client)
+    assert "1 completed" in text
+    assert "1 failed" not in text
+
+
+def test_who_looks_at_another_page_is_not_away(client: Client) -> None:
+    ended("good")
+    left(client, 599)
+    client.get(f"{reverse('fragments')}?ids=")
+    assert client.session["seen_at"] > time.time() - 60
+    assert TITLE not in page(client)
+
+
 def test_nothing_ended_tells_nothing(client: Client) -> None:
     a_training(status="running")
     left(client, 3600)

@@ -11,7 +11,7 @@ from django.test import Client
 from django.urls import reverse
 
 from tests.rows import a_training
-from trainings.models import Sae, Training
+from trainings.models import Sae, Tokenization, Training
 
 pytestmark = pytest.mark.django_db
 
@@ -61,7 +61,7 @@ def test_the_same_twice_differs_in_nothing(client: Client) -> None:
 def test_at_most_eight_each_once_in_their_order(client: Client) -> None:
     runs = [a_training(name=f"run {n}") for n in range(9)]
     page = compare(client, runs[1], runs[0], runs[1], *runs[2:])
-    shown = re.findall(r'<th scope="row"><span.*?<a href="[^"]*">([^<]*)</a>', page, re.DOTALL)
+    shown = re.findall(r'<a data-run-name href="[^"]*">([^<]*)</a>', page)
     assert shown == ["run 1", "run 0", *(f"run {n}" for n in range(2, 8))]
     assert "At most 8 are compared" in page
     assert 'id="add-run"' not in page
@@ -88,6 +88,21 @@ def test_runs_of_one_colour_are_told_apart_by_dashes(client: Client) -> None:
     assert [dash for _, dash in colours] == ["0", "1"]
 
 
+def test_eight_runs_have_eight_lines(client: Client) -> None:
+    page = compare(client, *[a_training() for _ in range(8)])
+    lines = re.findall(r'data-colour="(\d)" data-dash="(\d)"', page)
+    assert len(set(lines)) == 8
+
+
+def test_tokenizations_that_differ_in_their_limit_are_not_the_same(client: Client) -> None:
+    one, two = a_training(), a_training()
+    other = Tokenization.objects.get(pk=one.tokenization_id)
+    other.pk, other.max_tokens = None, 5000
+    other.save()
+    Training.objects.filter(pk=two.pk).update(tokenization=other)
+    assert settings(compare(client, one, two)) == {"Token limit": ["none", "5,000"]}
+
+
 def test_pareto_takes_held_out_figures_before_the_last_logged(client: Client) -> None:
     run = a_training(status="completed", latest={"fvu": 0.5, "l0": 9.0})
     cell = r'data-pareto="[^"]*" data-l0="([^"]*)" data-fvu="([^"]*)"( data-final)?'
@@ -96,6 +111,9 @@ def test_pareto_takes_held_out_figures_before_the_last_logged(client: Client) ->
         training=run, path="/s", format="saelens", step=9, evaluation={"fvu": 0.25, "l0": 8.0}
     )
     assert re.findall(cell, compare(client, run)) == [("8.0", "0.25", " data-final")]
+    # One that trains again has its SAE from before.
+    Training.objects.filter(pk=run.pk).update(status="running")
+    assert re.findall(cell, compare(client, run)) == [("9.0", "0.5", "")]
 
 
 def test_cells_are_kept_current_by_the_same_fragments(client: Client) -> None:
@@ -112,6 +130,14 @@ def test_few_queries_for_eight_runs(client: Client, django_assert_max_num_querie
     runs = [a_training() for _ in range(8)]
     with django_assert_max_num_queries(12):
         compare(client, *runs)
+
+
+def test_settings_the_other_run_does_not_have_are_none_of_its(client: Client) -> None:
+    run, other = a_training(architecture="jumprelu"), a_training(architecture="standard")
+    address = reverse("hyperparameters", args=[run.pk])
+    page = client.get(address, {"against": str(other.pk)}).content.decode()
+    assert page.count("there –") > 1
+    assert "L0 alpha" in page
 
 
 def test_hyperparameters_stand_beside_those_of_another_run(client: Client) -> None:

@@ -56,8 +56,41 @@ def test_a_tag_narrows_the_list_and_the_search_reads_notes(client: Client) -> No
     Tag.objects.give(run, ["Baseline ", "layer  5"])
     assert names(client, "?tag=baseline") == ["one"]
     assert names(client, "?tag=layer+5") == ["one"]
+    assert names(client, "?tag=BASELINE") == ["one"]
+    assert names(client, "?q=a%00b&tag=%00") == []
     assert names(client, "?tag=nothing") == []
     assert names(client, "?q=fvu+RISE") == ["one"]
+
+
+def test_counts_are_of_what_the_links_show(client: Client) -> None:
+    for name in ("one", "two"):
+        a_training(name=name, status="failed")
+    a_training(name="one too", status="completed")
+    page = client.get("/?q=one").content.decode()
+    counts = re.findall(r">(\w+) <span class=\"count\">(\d+)</span>", page)
+    assert dict(counts) == {
+        "All": "2",
+        "Running": "0",
+        "Pending": "0",
+        "Completed": "1",
+        "Failed": "1",
+        "Stopped": "0",
+    }
+
+
+def test_in_another_order_nothing_arrives_where_it_does_not_stand(client: Client) -> None:
+    first = a_training(name="a")
+    a_training(name="b")
+    address = f"{reverse('fragments')}?ids={first.pk}&list&arrived"
+    assert "<article" in client.get(address).content.decode()
+    assert "<article" not in client.get(f"{address}&sort=name").content.decode()
+
+
+def test_new_lines_count_once(client: Client) -> None:
+    run = a_training()
+    notes = "\r\n".join(["x" * 1999] * 10)  # 19,999 characters
+    assert keep(client, run, notes=notes).startswith("200")
+    assert "\r" not in run.notes
 
 
 def keep(client: Client, run: Training, **typed: str) -> str:
@@ -112,13 +145,16 @@ def test_notes_are_kept_without_scripts(client: Client) -> None:
 
 def test_a_clone_fills_the_dialog_with_the_same_settings(client: Client) -> None:
     run = a_training(
-        architecture="jumprelu", layer=2, hyperparameters={"num_steps": 2000, "gradient_clip": None}
+        architecture="jumprelu",
+        layer=2,
+        hyperparameters={"num_steps": 2000, "gradient_clip": None, "learning_rate": 0.000123456789},
     )
     page = client.get(reverse("clone", args=[run.pk]), headers=HTMX).content.decode()
     assert 'value="jumprelu" selected' in page
     assert re.search(r'<option value="2" selected>2</option>', page)
     assert re.search(r'name="num_steps" value="2,000"', page)
     assert 'name="gradient_clip" value' not in page
+    assert 'value="0.000123456789"' in page
     assert Training.objects.count() == 1
 
 

@@ -72,7 +72,8 @@ def test_curve_leaves_gaps_and_stays_inside() -> None:
     assert found
     assert found.path.count("M") == 2
     assert found.path.startswith(f"M{LEFT}.0 ")
-    heights = [float(text) for text in re.findall(r"[ML]\S+ (\S+)", found.path)]
+    assert found.path.split(" M")[0].endswith("h0")  # a dot, not nothing
+    heights = [float(text) for text in re.findall(r"[ML]\S+ ([\d.]+)", found.path)]
     assert all(0 < y <= FLOOR for y in heights)
     assert [value for _, value in found.x_ticks] == [0, 5, 10, 15, 20]
     assert not found.log

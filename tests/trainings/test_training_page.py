@@ -210,3 +210,14 @@ def test_marks_are_checkpoints_and_what_the_run_told(client: Client) -> None:
         ("checkpoint", 1000),
         ("resumed", 500),
     ]
+
+
+def test_parts_that_an_end_changes_come_alone(client: Client) -> None:
+    run = a_training(status="running")
+    a_checkpoint(run)
+    address = reverse("panels", args=[run.pk])
+    part = client.get(address).content.decode()
+    assert '<span id="checkpoint-count" class="count" hx-swap-oob="true">1</span>' in part
+    assert "is measured on held-out tokens at the end" in part
+    Training.objects.filter(pk=run.pk).update(status="completed")
+    assert "was not measured for this training" in client.get(address).content.decode()

@@ -10,6 +10,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from tests.rows import a_training
@@ -53,16 +55,16 @@ def service(settings: Any) -> Iterator[Service]:
 
 
 def ended(**columns: Any) -> Training:
-    values = {"status": "completed", "completed_at": timezone.now(), **columns}
-    return a_training(**values)
+    """With the time as the database writes it, as every end has."""
+    return a_training(**{"status": "completed", "completed_at": Now(), "attempt": 1, **columns})
 
 
 def test_a_completed_run_is_told_signed_and_once(service: Service) -> None:
     run = ended(name="mine")
     evaluation = {"fvu": 0.0591, "l0": 32.0}
     Sae.objects.create(training=run, path="/s", format="saelens", step=9, evaluation=evaluation)
-    assert webhook.tell(str(run.pk))
-    assert webhook.tell(str(run.pk))
+    webhook.tell()
+    webhook.tell()
     [(headers, body)] = service.heard
     assert headers[webhook.SIGNATURE] == webhook.signature(body)
     told = json.loads(body)
@@ -73,8 +75,8 @@ def test_a_completed_run_is_told_signed_and_once(service: Service) -> None:
 
 
 def test_a_failed_run_is_told_with_its_cause(service: Service) -> None:
-    run = ended(name="mine", status="failed", error_message="The loss is no number.\nmore")
-    webhook.tell(str(run.pk))
+    ended(name="mine", status="failed", error_message="The loss is no number.\nmore")
+    webhook.tell()
     told = json.loads(service.heard[0][1])
     assert told["text"].startswith("mine failed: The loss is no number. https://")
     assert told["training"]["evaluation"] is None
@@ -86,11 +88,11 @@ def test_what_the_service_did_not_take_stays_untold(
 ) -> None:
     run = ended()
     service.status = status
-    assert not webhook.tell(str(run.pk))
+    webhook.tell()
     assert [found.pk for found in webhook.untold()] == [run.pk]
     assert "secret-path" not in caplog.text
     service.status = 204
-    assert webhook.tell(str(run.pk))
+    webhook.tell()
     assert not webhook.untold()
 
 
@@ -98,10 +100,53 @@ def test_a_service_that_is_not_there_is_asked_again(
     settings: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     settings.WEBHOOK_URL = "http://127.0.0.1:9/secret-path"
-    run = ended()
-    assert not webhook.tell(str(run.pk))
+    ended()
+    webhook.tell()
     assert webhook.untold()
     assert "secret-path" not in caplog.text
+
+
+def test_one_failure_ends_the_try_and_the_rest_waits(service: Service) -> None:
+    ended()
+    ended()
+    service.status = 500
+    webhook.tell()
+    assert len(service.heard) == 1
+    assert webhook.untold().count() == 2
+
+
+def test_an_attempt_begun_meanwhile_is_not_taken_for_told(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ended()
+    real = webhook.message
+
+    def restarted_meanwhile(told: Training) -> dict[str, Any]:
+        Training.objects.filter(pk=run.pk).update(attempt=2)
+        return real(told)
+
+    monkeypatch.setattr(webhook, "message", restarted_meanwhile)
+    webhook.tell()
+    assert [found.pk for found in webhook.untold()] == [run.pk]
+
+
+def test_a_name_is_no_markup_for_the_service(service: Service) -> None:
+    ended(name="<!channel> & co")
+    webhook.tell()
+    told = json.loads(service.heard[0][1])
+    assert told["text"].startswith("&lt;!channel&gt; &amp; co is completed")
+    assert told["training"]["name"] == "<!channel> & co"
+
+
+@pytest.mark.parametrize("address", ["ftp://x/y", "x/y", "https://", "https://host:abc/y"])
+def test_what_is_no_address_is_refused_at_the_start(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    from saestudio.settings import _address
+
+    monkeypatch.setenv("SAESTUDIO_WEBHOOK_URL", address)
+    with pytest.raises(ImproperlyConfigured, match="SAESTUDIO_WEBHOOK_URL must be an address"):
+        _address("SAESTUDIO_WEBHOOK_URL")
 
 
 def test_a_run_that_ends_again_is_told_again(service: Service) -> None:

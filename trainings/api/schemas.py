@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field, StringConstraints, field_validator
 
 from trainings.models import Training, tag
 from trainings.models.training import MAX_NOTES
@@ -15,6 +15,19 @@ from trainings.models.transitions import PRIORITIES
 from trainings.wishes import Action
 from workers.engine.config import Architecture
 
+
+def _without_nulls(text: str) -> str:
+    if "\x00" in text:
+        raise ValueError("It must not hold null characters.")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_without_nulls)]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=255),
+    AfterValidator(_without_nulls),
+]
 Priority = Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[1])]
 
 
@@ -54,7 +67,7 @@ class TrainingOut(Schema):
 
 
 class TrainingIn(Schema):
-    name: str = Field(min_length=1, max_length=255)
+    name: Name
     tokenization_id: UUID
     layer: int = Field(ge=0)
     architecture: Architecture
@@ -65,10 +78,10 @@ class TrainingIn(Schema):
 class TrainingChange(Schema):
     """What is left out stays as it is; `tags` replaces all of them."""
 
-    name: str | None = Field(None, min_length=1, max_length=255)
+    name: Name | None = None
     priority: Priority | None = None
-    notes: str | None = Field(None, max_length=MAX_NOTES)
-    tags: list[str] | None = None
+    notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
+    tags: list[Text] | None = None
 
     @field_validator("tags")
     @classmethod

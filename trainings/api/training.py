@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from trainings import wishes
 from trainings.models import Checkpoint, Tag, Tokenization, Training, TrainingMetric
+from trainings.models.tag import tidy
 from workers.engine.config import ConfigError, TrainingConfig, problems
 
 from .schemas import (
@@ -45,7 +46,7 @@ def list_trainings(
     """Newest first."""
     found = Training.objects.visible().prefetch_related("tags")
     if tag:
-        found = found.filter(tags__name=tag)
+        found = found.filter(tags__name=tidy(tag).replace("\x00", ""))
     if status:
         found = found.filter(status=status)
     return {"items": found[offset : offset + limit], "count": found.count()}

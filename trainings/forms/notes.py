@@ -41,7 +41,8 @@ class NotesForm(forms.ModelForm):  # type: ignore[type-arg]
         return names
 
     def clean_notes(self) -> str:
-        notes: str = self.cleaned_data["notes"]
+        # A browser counts a new line as one character and sends two.
+        notes: str = self.cleaned_data["notes"].replace("\r\n", "\n")
         if len(notes) > MAX_NOTES:
             raise ValidationError(f"At most {MAX_NOTES:,} characters; these are {len(notes):,}.")
         return notes

@@ -1,4 +1,4 @@
-"""What happened while the user was away: runs that ended since they last looked."""
+"""What happened while the user was away: runs that ended between two looks at the studio."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .pages import in_page
 LONG = 600
 REMEMBERED_EVERY = 60
 MOST_NAMED = 5
-_SEEN, _SINCE = "seen_at", "away_since"
+_SEEN, _AWAY = "seen_at", "away"
 
 
 @dataclass(frozen=True)
 class Away:
-    """Since when, and the runs that ended since, those that failed first."""
+    """How long, and the runs that ended meanwhile, those that failed first."""
 
     seconds: float
     named: list[Card]
@@ -36,29 +36,37 @@ class Away:
         return sum(n for n, _ in self.counts) - len(self.named)
 
 
-def away(request: HttpRequest) -> Away | None:
-    """What ended since the user last looked, until they put it away; remembers that they look."""
+def looks(request: HttpRequest) -> None:
+    """Remember that the user looks, and since when they did not if that is long."""
     now, session = time.time(), request.session
-    seen = session.get(_SEEN)
-    if seen is None or now - seen > REMEMBERED_EVERY:
+    seen = session.get(_SEEN, now)
+    if now - seen > LONG:
+        since, _ = session.get(_AWAY, (seen, now))
+        session[_AWAY] = (since, now)
+    if now - seen > REMEMBERED_EVERY or _SEEN not in session:
         session[_SEEN] = now
-    if seen is not None and now - seen > LONG:
-        session.setdefault(_SINCE, seen)
-    since = session.get(_SINCE)
+
+
+def away(request: HttpRequest) -> Away | None:
+    """What ended while the user did not look, until they put it away."""
+    looks(request)
+    since, until = request.session.get(_AWAY, (None, None))
     if since is None:
         return None
     found = Training.objects.visible().filter(
-        status__in=ENDED, completed_at__gt=datetime.fromtimestamp(since, UTC)
+        status__in=ENDED,
+        completed_at__gt=datetime.fromtimestamp(since, UTC),
+        completed_at__lte=datetime.fromtimestamp(until, UTC),
     )
     counts = found.by_status()
     if not counts:
-        del session[_SINCE]
+        del request.session[_AWAY]
         return None
     failed_first = ("failed", "completed", "stopped")
     newest = found.order_by("-completed_at")
     named = [run for status in failed_first for run in newest.filter(status=status)[:MOST_NAMED]]
     return Away(
-        seconds=now - since,
+        seconds=until - since,
         named=[Card(run) for run in named[:MOST_NAMED]],
         counts=[(counts[status], status) for status in failed_first if status in counts],
     )
@@ -67,8 +75,7 @@ def away(request: HttpRequest) -> Away | None:
 @require_POST
 def put_away(request: HttpRequest) -> HttpResponse:
     """The user has read it."""
-    request.session.pop(_SINCE, None)
-    request.session[_SEEN] = time.time()
+    request.session.pop(_AWAY, None)
     if in_page(request):
         return HttpResponse('<div id="away"></div>')
     return HttpResponseRedirect(reverse("trainings"))

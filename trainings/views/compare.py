@@ -19,18 +19,21 @@ from trainings.models import Training
 from workers.engine.config import sections
 from workers.engine.config.fields import show
 
-from .cards import Card, cards, shown
+from .away import looks
+from .cards import COLOURS, Card, cards, shown
 from .pages import ids_of
 
 MOST = 8
 MAX_CANDIDATES = 100
+DASHES = 3
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A run beside others: its card, the dashes that tell it from one of the same colour."""
+    """A run beside others: its card, and a line that no other has."""
 
     card: Card
+    colour: int
     dash: int
     without: str
 
@@ -39,7 +42,8 @@ class Compared:
         """Where it stands between sparsity and fidelity: on held-out tokens, else at last."""
         sae = self.card.sae
         held_out = sae.evaluation if sae else {}
-        final = held_out.get("fvu") is not None
+        # A run that trains again has an SAE from before.
+        final = self.card.training.has_ended and held_out.get("fvu") is not None
         found = held_out if final else self.card.training.latest
         return {"l0": found.get("l0"), "fvu": found.get("fvu"), "final": final}
 
@@ -85,6 +89,7 @@ def compare(request: HttpRequest) -> HttpResponse:
 @require_safe
 def fragments(request: HttpRequest) -> HttpResponse:
     """The cells of these runs that change while they run."""
+    looks(request)
     known = _asked(request)[:MOST]
     compared = _compared(known)
     there = {each.card.training.pk for each in compared}
@@ -102,13 +107,19 @@ def _compared(asked: list[UUID]) -> list[Compared]:
     """Those that are there, in the order they were asked for."""
     rows = {run.pk: run for run in shown().filter(pk__in=asked)}
     there = [pk for pk in asked if pk in rows]
-    seen: Counter[int] = Counter()
-    found = []
+    found: list[Compared] = []
     for card in cards(rows[pk] for pk in there):
         others = [pk for pk in there if pk != card.training.pk]
-        found.append(Compared(card, seen[card.colour] % 3, _address(others)))
-        seen[card.colour] += 1
+        colour, dash = _line(card, {(each.colour, each.dash) for each in found})
+        found.append(Compared(card, colour, dash, _address(others)))
     return found
+
+
+def _line(card: Card, taken: set[tuple[int, int]]) -> tuple[int, int]:
+    """The run's own colour with dashes that are free; another colour where none are."""
+    own = [(card.colour, dash) for dash in range(DASHES)]
+    others = [(colour, dash) for dash in range(DASHES) for colour in range(1, COLOURS + 1)]
+    return next(line for line in (*own, *others) if line not in taken)
 
 
 def _candidates(compared: list[Compared]) -> list[Training]:
@@ -126,6 +137,9 @@ def _settings(found: list[Card]) -> Iterator[Setting]:
     yield Setting("Source", "Dataset", [str(run.dataset) for run in runs])
     contexts = [show(run.tokenization.context_length) for run in runs]
     yield Setting("Source", "Context length", contexts)
+    yield Setting("Source", "BOS", [run.tokenization.bos for run in runs])
+    limits = [show(run.tokenization.max_tokens or None) or "none" for run in runs]
+    yield Setting("Source", "Token limit", limits)
     yield Setting("Source", "Layer", [show(run.layer) for run in runs])
     yield Setting("Source", "Architecture", [card.architecture for card in found])
     yield Setting("Source", "Latents", [show(card.width) for card in found])

@@ -63,8 +63,11 @@ def _path(places: Iterable[tuple[float, float | None]]) -> str:
     """Lines through these places; a place without a height is a gap."""
     parts, pen_is_down = [], False
     for x, y in places:
-        if y is not None:
-            parts.append(f"{'L' if pen_is_down else 'M'}{x:.1f} {y:.1f}")
+        if y is not None and pen_is_down:
+            parts.append(f"L{x:.1f} {y:.1f}")
+        elif y is not None:
+            # With a stroke to itself, so that a point between two gaps is a dot.
+            parts.append(f"M{x:.1f} {y:.1f}h0")
         pen_is_down = y is not None
     return " ".join(parts)
 

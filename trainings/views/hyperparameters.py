@@ -54,14 +54,15 @@ def settings(card: Card, against: Training | None = None) -> dict[str, object]:
 
 def _value(card: Card, spec: FieldSpec, against: Training | None) -> dict[str, object]:
     value = card.training.hyperparameters.get(spec.name, spec.default)
+    there = against is None or spec.applies_to(against.architecture)
     other = against.hyperparameters.get(spec.name, spec.default) if against else value
     return {
         "spec": spec,
         "text": show(value),
         "default": show(spec.default),
         "changed": spec.name in card.changed,
-        "other": show(other),
-        "differs": other != value,
+        "other": (show(other) or spec.automatic) if there else "–",
+        "differs": not there or other != value,
     }
 
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 from urllib.parse import urlencode
 
-from django.db.models import F, FloatField, Q, QuerySet, Value
+from django.db.models import F, FloatField, Q, Value
 from django.db.models.fields.json import KT
-from django.db.models.functions import Cast, NullIf
+from django.db.models.functions import Cast, Lower, NullIf
 from django.urls import reverse
 
-from trainings.models import Tag, Training
+from trainings.models import Tag, tag
+from trainings.models.transitions import TrainingQuerySet
 
 from .cards import shown
 
@@ -48,8 +49,8 @@ class Listing:
         sizes = {str(size): size for size in PER_PAGE}
         return cls(
             status=status if status in STATUSES else "",
-            search=query.get("q", "").strip(),
-            tag=query.get("tag", ""),
+            search=_text(query.get("q", "")),
+            tag=tag.tidy(_text(query.get("tag", ""))),
             sort=sort if sort in SORTS else "",
             per_page=sizes.get(query.get("per", ""), PER_PAGE[0]),
         )
@@ -98,8 +99,8 @@ class Listing:
             for n in PER_PAGE
         ]
 
-    def runs(self) -> QuerySet[Training]:
-        found: QuerySet[Training] = shown()
+    def runs(self) -> TrainingQuerySet:
+        found: TrainingQuerySet = shown()
         if self.status:
             found = found.filter(status=self.status)
         if self.tag:
@@ -109,8 +110,8 @@ class Listing:
         return found.order_by(*_order(self.sort))
 
     def statuses(self) -> list[dict[str, Any]]:
-        """Each status with how many runs have it and the address that shows them."""
-        counts = Training.objects.visible().by_status()
+        """Each status with the address that shows it, and how many are there."""
+        counts = replace(self, status="", sort="").runs().by_status()
         return [
             {
                 "word": status.capitalize() or "All",
@@ -136,6 +137,11 @@ class Listing:
         ]
 
 
+def _text(text: str) -> str:
+    """What can be looked for: PostgreSQL has no null characters."""
+    return text.replace("\x00", "").strip()
+
+
 def _has(text: str) -> Q:
     """Anything a run is known by contains this text."""
     columns = ("name", "architecture", "model__name", "dataset__name", "notes")
@@ -155,7 +161,7 @@ def _order(sort: str) -> tuple[Any, ...]:
     if sort == "oldest":
         return ("created_at",)
     if sort == "name":
-        return ("name", "-created_at")
+        return (Lower("name"), "-created_at")
     if sort == "ended":
         return (F("completed_at").desc(nulls_last=True), "-created_at")
     return ("-created_at",)

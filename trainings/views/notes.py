@@ -30,6 +30,9 @@ def keep(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
         return back(request, reverse("training", args=[training_id]))
     context = {"card": Card(run), "notes": form, "kept": kept}
     if in_page(request):
-        return render(request, "training/_notes.html", context, status=200 if kept else 422)
+        answer = render(request, "training/_notes.html", context, status=200 if kept else 422)
+        if kept:
+            answer["HX-Trigger"] = '{"announce": "The notes are saved"}'
+        return answer
     fragment = {"fragment": "training/_notes.html", **context}
     return render(request, "dialog_page.html", fragment, status=422)

@@ -34,15 +34,19 @@ MAX_ATTEMPTS = 6
 def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     card = _card(training_id)
     context = {
-        "card": card,
-        "checkpoints": _checkpoints(card.training),
-        "density": density(card.sae),
+        **_panels(card),
         "notes": NotesForm(None, instance=card.training),
         **_log(request, card.training),
         **settings(card),
         "table": _table(card.training) if "table" in request.GET else None,
     }
     return render(request, "training/detail.html", context)
+
+
+@require_safe
+def panels(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
+    """The parts of its page that a checkpoint or its end changes."""
+    return render(request, "training/_panels.html", _panels(_card(training_id)))
 
 
 @require_safe
@@ -139,6 +143,15 @@ def _attempt(request: HttpRequest, run: Training) -> int:
     """The one that is asked for, where there was one; else the newest."""
     asked = whole(request, "attempt", run.attempt)
     return asked if 1 <= asked <= run.attempt else run.attempt
+
+
+def _panels(card: Card) -> dict[str, object]:
+    return {
+        "card": card,
+        "checkpoints": _checkpoints(card.training),
+        "n_checkpoints": card.training.checkpoints.count(),
+        "density": density(card.sae),
+    }
 
 
 def _checkpoints(run: Training) -> list[Checkpoint]:

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_POST, require_safe
 from trainings import demo
 from trainings.models import Training
 
-from .away import away
+from .away import away, looks
 from .cards import cards, shown
 from .checklist import checklist
 from .listing import Listing
@@ -49,6 +49,7 @@ def fragments(request: HttpRequest) -> HttpResponse:
     With `arrived`, also whole cards for runs newer than those, as far as they fit the filter; with
     `list`, also the counts beside each status, which only the list has a place for.
     """
+    looks(request)
     on_list = "list" in request.GET
     known = ids_of(request.GET.get("ids", "").split(","), MAX_IDS)
     runs = {run.pk: run for run in shown().filter(pk__in=known)}
@@ -67,6 +68,8 @@ def _arrived(request: HttpRequest, known: dict[uuid.UUID, Training]) -> QuerySet
     if "arrived" not in request.GET or request.GET.get("page", "1") != "1":
         return Training.objects.none()
     listing = Listing.of(request.GET)
+    if listing.sort:
+        return Training.objects.none()  # where it would stand is for the next reload to say
     newer = listing.runs().exclude(pk__in=known)
     if known:
         newer = newer.filter(created_at__gte=max(run.created_at for run in known.values()))

@@ -94,9 +94,12 @@ class FieldSpec:
 
 
 def show(value: float | str | None) -> str:
-    """A value as the tables show it: 16,384, 0.0001, 1e-06; empty for none."""
+    """A value as the tables show it: 16,384, 0.0001, 1e-06; empty for none.
+
+    Read back it is the same value.
+    """
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, int) or (abs(value) >= 1 and float(value).is_integer()):
         return f"{int(value):,}"
-    return f"{value:g}"
+    return repr(value)
