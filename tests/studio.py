@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -65,6 +66,24 @@ class OwnRedis:
             self._process = None
 
 
+# Runs what it is told, a line of JSON each, and answers with what was printed and what went wrong.
+CONSOLE = """
+import contextlib, io, json, sys, traceback
+import django
+django.setup()
+from django.db import connection
+for line in sys.stdin:
+    printed, failed = io.StringIO(), ""
+    try:
+        with contextlib.redirect_stdout(printed):
+            exec(json.loads(line), {})
+    except Exception:
+        failed = traceback.format_exc()
+    connection.close()
+    print(json.dumps([printed.getvalue(), failed]), flush=True)
+"""
+
+
 @dataclass
 class Studio:
     """A whole studio in processes of its own: web, trainer, jobs and sweeper over one folder."""
@@ -74,6 +93,7 @@ class Studio:
     url: str
     environment: dict[str, str]
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    console: subprocess.Popen[str] | None = None
 
     @classmethod
     def prepared(cls, home: Path, redis_url: str, database_url: str = "") -> Studio:
@@ -108,8 +128,26 @@ class Studio:
         return done.stdout
 
     def python(self, code: str) -> str:
-        """Run code with Django set up, in the studio's surroundings; what it printed."""
-        return self.manage("shell", "--no-imports", "-c", code)
+        """Run code with Django set up, in the studio's surroundings; what it printed.
+
+        In one process for all, since each would take seconds to begin.
+        """
+        if self.console is None:
+            self.console = subprocess.Popen(
+                [sys.executable, "-c", CONSOLE],
+                cwd=ROOT,
+                env=self.environment | {"DJANGO_SETTINGS_MODULE": "saestudio.settings"},
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+        assert self.console.stdin
+        assert self.console.stdout
+        self.console.stdin.write(json.dumps(code) + "\n")
+        self.console.stdin.flush()
+        printed, failed = json.loads(self.console.stdout.readline())
+        assert not failed, failed
+        return str(printed)
 
     def start(self, name: str, more: dict[str, str] | None = None) -> None:
         """Start a program; `trainer 2` is one more trainer. `more` goes into its environment."""
@@ -139,6 +177,9 @@ class Studio:
         return (self.home / f"{name}.log").read_text(errors="replace")
 
     def stop(self) -> None:
+        if self.console and self.console.stdin:
+            self.console.stdin.close()
+            self.console.wait(60)
         for process in self.processes.values():
             process.send_signal(signal.SIGTERM)
         for process in self.processes.values():
@@ -188,7 +229,7 @@ class Api:
 
         try:
             return bool(self.session.get(self.root, params={"limit": 1}, timeout=5).ok)
-        except requests.ConnectionError:
+        except (requests.ConnectionError, requests.Timeout):
             return False
 
     def status(self, pk: str) -> str:

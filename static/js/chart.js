@@ -91,6 +91,14 @@ export class Curve {
     figure.addEventListener("click", (event) => this.pressed(event.target.closest("[data-metric]")));
   }
 
+  // Looked at in another way: zoomed, smoothed, over tokens.
+  look(view) {
+    this.view = view;
+    clearTimeout(this.describing);
+    this.describing = null;
+    this.redraw();
+  }
+
   get axis() {
     return AXES[this.view.axis];
   }

@@ -72,8 +72,7 @@ export class Explorer {
     const { axis, scale, smoothing } = Object.fromEntries(new FormData(this.tools));
     this.tools.querySelector("[data-reset]").hidden = !this.range;
     for (const curve of this.curves) {
-      curve.view = { range: this.range, scale, smoothing: Number(smoothing), axis, marks: this.marks };
-      curve.redraw();
+      curve.look({ range: this.range, scale, smoothing: Number(smoothing), axis, marks: this.marks });
     }
   }
 }

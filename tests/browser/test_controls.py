@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,6 +10,17 @@ import pytest
 from tests.conftest import Studio, wait_for
 
 pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def catalog(stage: Studio) -> Iterator[None]:
+    """What a test registers is gone after it: other files wait for nobody's job."""
+    yield
+    stage.python(
+        "from trainings.models import *; Tokenization.objects.exclude(status='ready').delete(); "
+        "Dataset.objects.exclude(status='ready').delete(); "
+        "LanguageModel.objects.exclude(status='ready').delete()"
+    )
 
 
 @pytest.fixture
@@ -135,6 +146,7 @@ def test_a_folder_that_may_not_be_read_is_refused_beside_its_field(
     assert page.get_by_label("Hugging Face id or folder").input_value() == "/etc"
 
 
+@pytest.mark.usefixtures("catalog")
 def test_a_model_is_registered_and_deleted_again(page: Any) -> None:
     page.get_by_role("link", name="Models", exact=True).click()
     page.get_by_label("Hugging Face id or folder").fill("nobody/nothing")
@@ -151,6 +163,7 @@ def test_what_trainings_stand_on_is_not_deleted(page: Any) -> None:
     page.locator("dialog[open]").get_by_text("It is in use").wait_for()
 
 
+@pytest.mark.usefixtures("catalog")
 def test_a_dataset_is_registered_and_tokenized(page: Any) -> None:
     page.get_by_role("link", name="Datasets", exact=True).click()
     page.get_by_label("Hugging Face id or file").fill("nobody/texts")

@@ -65,8 +65,8 @@ def test_x_axis_by_training_time(page: Any) -> None:
     end = "id => document.getElementById(`card-${id}`).run.curves[0].chart.scales.x.max"
     # 1,000 steps of 512 tokens at some 5,400 a second.
     wait_for(lambda: 90 < page.evaluate(end, run_of(page)) < 100, "the time it took")
-    label = page.locator("[data-chart=loss] canvas").get_attribute("aria-label")
-    assert "Loss over training time" in label
+    label = page.locator("[data-chart=loss] canvas")
+    wait_for(lambda: "Loss over training time" in str(label.get_attribute("aria-label")), "words")
 
 
 def test_name_tags_and_notes_are_kept_and_found(page: Any) -> None:

@@ -89,7 +89,8 @@ def test_scale_smoothing_and_axis_are_chosen_for_all(page: Any, run: str) -> Non
     page.get_by_label("x axis").select_option("tokens")
     batch = int(page.locator("[data-batch]").get_attribute("data-batch"))
     wait_for(lambda: curve(page, run, ".chart.scales.x.max") == 1000 * batch, "tokens")
-    assert "at token" in page.locator("[data-chart=loss] canvas").get_attribute("aria-label")
+    label = page.locator("[data-chart=loss] canvas")
+    wait_for(lambda: "at token" in str(label.get_attribute("aria-label")), "its words")
 
 
 def test_the_pointer_on_one_chart_is_shown_on_all(page: Any, run: str) -> None:

@@ -226,7 +226,7 @@ def test_log_is_read_again_where_it_stands(
     log = stage.home / "trainings" / run / "attempt-1" / "log.jsonl"
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text("first words\n")
-    page = visit(stage, f"/trainings/{run}")
+    page = visit(stage, f"/trainings/{run}#log")
     page.get_by_text("first words").wait_for()
     page.evaluate("window.sameDocument = true")
     log.write_text("first words\nsecond words\n")
