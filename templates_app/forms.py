@@ -67,7 +67,7 @@ class ImportForm(forms.Form):
     file = forms.FileField(required=False, label="File")
     text = forms.CharField(
         required=False,
-        label="or its text",
+        label="Or its text",
         widget=forms.Textarea(attrs={"rows": 8, "spellcheck": "false", "class": "code"}),
     )
 

@@ -64,6 +64,29 @@ def test_points_reach_the_chart_and_numbers_the_card(
     assert page.evaluate("window.sameDocument")
 
 
+def test_numbers_that_change_move_nothing(
+    stage: Studio, visit: Callable[..., Any], run: str, redis_server: str
+) -> None:
+    page = visit(stage)
+    loaded(page, run)
+    page.evaluate(
+        "() => { window.shift = 0; new PerformanceObserver((list) => { "
+        "for (const entry of list.getEntries()) window.shift += entry.value; "
+        "}).observe({ type: 'layout-shift' }); }"
+    )
+    for step, loss in ((510, 0.5), (520, 12_345.0), (530, 0.00001), (540, 1.0)):
+        stage.python(
+            "from trainings.models import Training; "
+            f"Training.objects.filter(pk='{run}').update(current_step={step}, "
+            f"latest={{'loss': {loss}, 'l0': {loss * 7}, 'fvu': {loss}, 'dead_neurons': {step}, "
+            f"'tokens_per_second': {loss * 1000}}})"
+        )
+        point = {**a_point(step, 1000), "loss": loss}
+        say(run, seq_of(page, run) + 1, "progress", **point, points=[point])
+        page.get_by_text(f"({step}/1,000 steps)").wait_for()
+    assert page.evaluate("window.shift") == 0
+
+
 def test_missed_events_are_fetched(
     stage: Studio, visit: Callable[..., Any], run: str, redis_server: str
 ) -> None:

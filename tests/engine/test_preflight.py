@@ -115,8 +115,12 @@ def test_a_tight_run_says_so_and_trains_in_the_parts_it_was_given(
 @pytest.mark.parametrize(
     ("architecture", "h"),
     [
-        ("standard", {"top_k_sparsity": 1.0}),
-        ("transcoder", {"top_k_sparsity": 1.0, "moments_dtype": "bfloat16"}),
+        pytest.param("standard", {"top_k_sparsity": 1.0}, marks=pytest.mark.long),
+        pytest.param(
+            "transcoder",
+            {"top_k_sparsity": 1.0, "moments_dtype": "bfloat16"},
+            marks=pytest.mark.long,
+        ),
         ("jumprelu", {"target_l0": 8}),
     ],
     ids=["topk", "transcoder in bfloat16", "jumprelu"],

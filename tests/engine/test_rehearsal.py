@@ -58,9 +58,17 @@ def on_a_wider_model(spec: RunSpec, folder: Path, width: int) -> RunSpec:
     [
         # Batches and buffers large enough to count beside the libraries.
         ("standard", {"latent_dim": 1024, "batch_size": 8192, "top_k_sparsity": 1.0}),
-        ("transcoder", {"latent_dim": 1024, "batch_size": 8192, "top_k_sparsity": 1.0}),
+        pytest.param(
+            "transcoder",
+            {"latent_dim": 1024, "batch_size": 8192, "top_k_sparsity": 1.0},
+            marks=pytest.mark.long,
+        ),
         # A state, and with it a checkpoint, larger than all else that a step needs.
-        ("skip", {"width": 512, "latent_dim": 16_384, "batch_size": 512}),
+        pytest.param(
+            "skip",
+            {"width": 512, "latent_dim": 16_384, "batch_size": 512},
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_the_memory_told_is_within_15_percent_of_the_peak(

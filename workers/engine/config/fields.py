@@ -100,6 +100,6 @@ def show(value: float | str | None) -> str:
     """
     if value is None or isinstance(value, str):
         return value or ""
-    if isinstance(value, int) or (abs(value) >= 1 and float(value).is_integer()):
+    if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     return repr(value)
