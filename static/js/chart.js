@@ -125,8 +125,7 @@ export class Curve {
 
   // Drawn at most once a frame, however many points arrive for however many lines.
   redraw() {
-    if (!this.seen) return;
-    if (this.frame !== null || !this.lines.some((line) => line.visible && line.loaded)) return;
+    if (!this.seen || this.frame !== null || !this.lines.some((line) => line.loaded)) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = null;
       this.draw();

@@ -1,5 +1,7 @@
 // Curves looked at together: one crosshair, one zoom, one scale, one smoothing, one x axis.
 
+import { variable } from "./chart.js";
+
 const LEAST_DRAG = 6;
 const LEGEND_LINE = 18;
 
@@ -77,10 +79,6 @@ export class Explorer {
   }
 }
 
-function colour(name) {
-  return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-}
-
 // One run's line and name, as they stand above a chart of several.
 function drawKey(pen, item, y) {
   const line = getComputedStyle(item.querySelector(".swatch line"));
@@ -91,7 +89,7 @@ function drawKey(pen, item, y) {
   pen.moveTo(12, y);
   pen.lineTo(34, y);
   pen.stroke();
-  pen.fillStyle = colour("--text");
+  pen.fillStyle = variable("--text");
   pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
   pen.textBaseline = "middle";
   pen.fillText(item.querySelector(".legend-name").textContent, 42, y);
@@ -106,7 +104,7 @@ export function savePicture(figure, name) {
   copy.width = canvas.width;
   copy.height = canvas.height + scale * LEGEND_LINE * legend.length;
   const pen = copy.getContext("2d");
-  pen.fillStyle = colour("--surface");
+  pen.fillStyle = variable("--surface");
   pen.fillRect(0, 0, copy.width, copy.height);
   pen.drawImage(canvas, 0, 0);
   pen.translate(0, canvas.height);

@@ -79,7 +79,15 @@ function tell(message, run) {
 function refreshPanels() {
   if (!panels || document.hidden) return;
   panels = false;
-  htmx.ajax("GET", root.dataset.panels, { source: root, swap: "none" }).catch(() => (panels = true));
+  ask(root.dataset.panels);
+}
+
+async function ask(address) {
+  try {
+    await htmx.ajax("GET", address, { source: root, swap: "none" });
+  } catch {
+    // Said by the connection's sign; the next poll or reconnect asks again.
+  }
 }
 
 async function refresh() {
@@ -95,11 +103,7 @@ async function refresh() {
   urgent.clear();
   arrived = false;
   asking = true;
-  try {
-    await htmx.ajax("GET", `${root.dataset.fragments}?${query}`, { source: root, swap: "none" });
-  } catch {
-    // Said by the connection's sign; the next poll or reconnect asks again.
-  }
+  await ask(`${root.dataset.fragments}?${query}`);
   asking = false;
   adopt();
 }

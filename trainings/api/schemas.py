@@ -63,7 +63,7 @@ class TrainingOut(Schema):
 
     @staticmethod
     def resolve_tags(training: Training) -> list[str]:
-        return [tag.name for tag in training.tags.all()]
+        return training.tag_names
 
 
 class TrainingIn(Schema):

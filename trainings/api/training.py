@@ -46,7 +46,7 @@ def list_trainings(
     """Newest first."""
     found = Training.objects.visible().prefetch_related("tags")
     if tag:
-        found = found.filter(tags__name=tidy(tag).replace("\x00", ""))
+        found = found.filter(tags__name=tidy(tag))
     if status:
         found = found.filter(status=status)
     return {"items": found[offset : offset + limit], "count": found.count()}

@@ -27,7 +27,7 @@ class NotesForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, data: object, *, instance: Training) -> None:
         super().__init__(data, instance=instance, auto_id="notes-%s")  # type: ignore[arg-type]
-        self.initial["tags"] = ", ".join(tag.name for tag in instance.tags.all())
+        self.initial["tags"] = ", ".join(instance.tag_names)
         self.fields["notes"].required = False
 
     @property

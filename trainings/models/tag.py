@@ -43,8 +43,8 @@ class Tag(models.Model):
 
 
 def tidy(name: str) -> str:
-    """One way of writing it: small letters, single spaces."""
-    return " ".join(name.casefold().split())
+    """One way of writing it: small letters, single spaces, no null characters."""
+    return " ".join(name.replace("\x00", "").casefold().split())
 
 
 def split(text: str) -> list[str]:

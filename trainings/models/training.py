@@ -9,6 +9,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Value
 from django.db.models.functions import Now
+from django.utils.text import slugify
 
 from workers.engine.config import TrainingConfig
 
@@ -78,6 +79,15 @@ class Training(Leased):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def tag_names(self) -> list[str]:
+        return [tag.name for tag in self.tags.all()]
+
+    @property
+    def file_stem(self) -> str:
+        """Its name as that of a file, without an ending."""
+        return slugify(self.name) or str(self.id)
 
     @property
     def config(self) -> TrainingConfig:

@@ -49,7 +49,6 @@ def looks(request: HttpRequest) -> None:
 
 def away(request: HttpRequest) -> Away | None:
     """What ended while the user did not look, until they put it away."""
-    looks(request)
     since, until = request.session.get(_AWAY, (None, None))
     if since is None:
         return None

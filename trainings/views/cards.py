@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import get_object_or_404, render
 
 from trainings.models import Sae, Training
 from trainings.models.transitions import Place
@@ -61,10 +61,6 @@ class Card:
     @property
     def word(self) -> str:
         return self.status.capitalize()
-
-    @property
-    def tags(self) -> list[str]:
-        return [tag.name for tag in self.training.tags.all()]
 
     @property
     def tone(self) -> str:
@@ -191,6 +187,11 @@ def cards(trainings: Iterable[Training]) -> list[Card]:
         return [Card(run) for run in runs]
     places = Training.objects.places()
     return [Card(run, places.get(run.pk, NO_PLACE)) for run in runs]
+
+
+def card_of(training_id: UUID) -> Card:
+    """Of a run that is shown; Http404 where there is none."""
+    return cards([get_object_or_404(shown(), pk=training_id)])[0]
 
 
 def shown() -> Any:

@@ -22,10 +22,13 @@ from workers.engine.config.fields import show
 from .away import looks
 from .cards import COLOURS, Card, cards, shown
 from .pages import ids_of
+from .points import CHARTS
 
 MOST = 8
 MAX_CANDIDATES = 100
 DASHES = 3
+# How fast each machine was says nothing about the runs.
+_COMPARED = {metric: title for metric, title in CHARTS.items() if metric != "tokens_per_second"}
 
 
 @dataclass(frozen=True)
@@ -78,6 +81,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     context = {
         "compared": compared,
         "settings": [each for each in found if everything or each.differs],
+        "charts": _COMPARED,
         "everything": everything,
         "same": sum(not each.differs for each in found),
         "here": _address([each.card.training.pk for each in compared]),

@@ -8,14 +8,13 @@ import uuid
 
 from django.db.models import Case, When
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 
 from trainings.models import Training
 from workers.engine.config import FieldSpec, sections
 from workers.engine.config.fields import show
 
-from .cards import Card, cards, shown
+from .cards import Card, card_of
 from .pages import dialog, ids_of
 
 MAX_OTHERS = 50
@@ -24,7 +23,7 @@ MAX_OTHERS = 50
 @require_safe
 def hyperparameters(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Read-only, with what differs from the defaults or, with `against`, from another run."""
-    card = cards([get_object_or_404(shown(), pk=training_id)])[0]
+    card = card_of(training_id)
     against = _other(request, card.training)
     context = {"card": card, "others": _others(card.training), **settings(card, against)}
     return dialog(request, "training/_hyperparameters.html", context)

@@ -50,7 +50,7 @@ class Listing:
         return cls(
             status=status if status in STATUSES else "",
             search=_text(query.get("q", "")),
-            tag=tag.tidy(_text(query.get("tag", ""))),
+            tag=tag.tidy(query.get("tag", "")),
             sort=sort if sort in SORTS else "",
             per_page=sizes.get(query.get("per", ""), PER_PAGE[0]),
         )

@@ -12,7 +12,6 @@ import numpy as np
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
-from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 from numpy.typing import NDArray
 
@@ -33,6 +32,15 @@ SERIES = (
     "coefficient",
     "learning_rate",
 )
+# What a training's page, its comparison and its report draw, with their titles.
+CHARTS = {
+    "loss": "Loss",
+    "fvu": "FVU",
+    "l0": "L0",
+    "dead_neurons": "Dead neurons",
+    "reconstruction_loss": "Reconstruction loss",
+    "tokens_per_second": "Tokens per second",
+}
 MAX_POINTS = 1000
 
 
@@ -85,8 +93,7 @@ def export_points(request: HttpRequest, training_id: uuid.UUID, kind: str) -> Ht
     body = _csv(rows) if kind == "csv" else _json(rows)
     types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
     answer = StreamingHttpResponse(body, content_type=types[kind])
-    name = slugify(run.name) or run.id
-    answer["Content-Disposition"] = f'attachment; filename="{name}.{kind}"'
+    answer["Content-Disposition"] = f'attachment; filename="{run.file_stem}.{kind}"'
     return answer
 
 

@@ -7,37 +7,28 @@ from pathlib import Path
 
 from django.contrib.staticfiles import finders
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.utils import timezone
-from django.utils.text import slugify
 from django.views.decorators.http import require_safe
 
 from trainings import logs
 
-from .cards import cards, shown
+from .cards import card_of
 from .density import density
 from .drawing import draw
 from .hyperparameters import settings
-from .points import curves
+from .points import CHARTS, curves
 
 MAX_POINTS = 600
-DRAWN = {
-    "loss": "Loss",
-    "fvu": "FVU",
-    "l0": "L0",
-    "dead_neurons": "Dead neurons",
-    "reconstruction_loss": "Reconstruction loss",
-    "tokens_per_second": "Tokens per second",
-}
 
 
 @require_safe
 def report(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Numbers, curves, configuration, checkpoints, notes and the end of the log, as a download."""
-    card = cards([get_object_or_404(shown(), pk=training_id)])[0]
+    card = card_of(training_id)
     run = card.training
     series = curves(run, -1, MAX_POINTS).series
-    drawings = [draw(title, series[name], run.num_steps) for name, title in DRAWN.items()]
+    drawings = [draw(title, series[name], run.num_steps) for name, title in CHARTS.items()]
     context = {
         "card": card,
         "drawings": [drawing for drawing in drawings if drawing],
@@ -50,6 +41,5 @@ def report(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
         **settings(card),
     }
     answer = render(request, "training/report.html", context)
-    name = slugify(run.name) or run.id
-    answer["Content-Disposition"] = f'attachment; filename="{name}-report.html"'
+    answer["Content-Disposition"] = f'attachment; filename="{run.file_stem}-report.html"'
     return answer

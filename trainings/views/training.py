@@ -20,10 +20,11 @@ from trainings import logs, wishes
 from trainings.forms import NotesForm
 from trainings.models import Checkpoint, Training, TrainingMetric
 
-from .cards import Card, cards, changed, shown
+from .cards import Card, card_of, changed
 from .density import density
 from .hyperparameters import settings
 from .pages import back, dialog, in_page, whole
+from .points import CHARTS
 
 TABLE_ROWS = 200
 MAX_CHECKPOINTS = 50
@@ -32,9 +33,10 @@ MAX_ATTEMPTS = 6
 
 @require_safe
 def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
-    card = _card(training_id)
+    card = card_of(training_id)
     context = {
         **_panels(card),
+        "charts": CHARTS,
         "notes": NotesForm(None, instance=card.training),
         **_log(request, card.training),
         **settings(card),
@@ -46,7 +48,7 @@ def training(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 @require_safe
 def panels(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """The parts of its page that a checkpoint or its end changes."""
-    return render(request, "training/_panels.html", _panels(_card(training_id)))
+    return render(request, "training/_panels.html", _panels(card_of(training_id)))
 
 
 @require_safe
@@ -85,7 +87,7 @@ def run_next(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 def retry(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Asks from where; a post says it."""
     if request.method != "POST":
-        card = _card(training_id)
+        card = card_of(training_id)
         newest = Checkpoint.objects.of_this_run(card.training).usable().first()
         return dialog(request, "training/_retry.html", {"card": card, "newest": newest})
     return _restart(request, training_id, from_scratch=request.POST.get("from") == "scratch")
@@ -99,7 +101,7 @@ def pin(request: HttpRequest, training_id: uuid.UUID, checkpoint_id: uuid.UUID) 
         messages.info(request, "This checkpoint has been deleted meanwhile.")
     if not in_page(request):
         return back(request, reverse("training", args=[training_id]))
-    card = _card(training_id)
+    card = card_of(training_id)
     context = {"card": card, "checkpoints": _checkpoints(card.training)}
     return render(request, "training/_checkpoints.html", context)
 
@@ -108,7 +110,7 @@ def pin(request: HttpRequest, training_id: uuid.UUID, checkpoint_id: uuid.UUID) 
 def delete(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Asks first; a post deletes."""
     if request.method != "POST":
-        return dialog(request, "training/_delete.html", {"card": _card(training_id)})
+        return dialog(request, "training/_delete.html", {"card": card_of(training_id)})
     run = get_object_or_404(Training.objects.visible(), pk=training_id)
     if wishes.delete(run):
         messages.success(request, f"{run.name} and its files are being deleted.")
@@ -127,10 +129,6 @@ def _changed(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     if not in_page(request):
         return back(request, reverse("trainings"))
     return changed(request, [training_id])
-
-
-def _card(training_id: uuid.UUID) -> Card:
-    return cards([get_object_or_404(shown(), pk=training_id)])[0]
 
 
 def _log(request: HttpRequest, run: Training) -> dict[str, object]:

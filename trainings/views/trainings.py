@@ -29,6 +29,7 @@ MAX_IDS = 200
 
 @require_safe
 def trainings(request: HttpRequest) -> HttpResponse:
+    looks(request)
     listing = Listing.of(request.GET)
     page = Paginator(listing.runs(), listing.per_page).get_page(request.GET.get("page"))
     context = {

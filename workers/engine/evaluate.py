@@ -60,7 +60,8 @@ def evaluate(
             break
     if sample is None:
         raise ValueError("There are no contexts to evaluate on.")
-    return Evaluation(_metrics(window, fired_F), fired_F / window.tokens, sample)
+    frequency_F = fired_F / window.tokens
+    return Evaluation(_metrics(window, frequency_F), frequency_F, sample)
 
 
 def _add(window: Window, sae: Sae, normalizer: Normalizer, batch: Activations) -> Tensor:
@@ -74,9 +75,9 @@ def _add(window: Window, sae: Sae, normalizer: Normalizer, batch: Activations) -
     return fired_F
 
 
-def _metrics(window: Window, fired_F: Tensor) -> dict[str, Any]:
+def _metrics(window: Window, frequency_F: Tensor) -> dict[str, Any]:
     found = window.read()
-    alive = int((fired_F > 0).sum())
+    alive = int((frequency_F > 0).sum())
     metrics = {
         "tokens": window.tokens,
         "fvu": found["fvu"],
@@ -84,11 +85,11 @@ def _metrics(window: Window, fired_F: Tensor) -> dict[str, Any]:
         "l1": found["l1"],
         "reconstruction_loss": found["reconstruction_loss"],
         "alive": alive,
-        "alive_fraction": alive / len(fired_F),
+        "alive_fraction": alive / len(frequency_F),
         "fvu_skip": found.get("fvu_skip"),
         "fvu_latents": found.get("fvu_latents"),
     }
-    density = density_histogram(fired_F / window.tokens)
+    density = density_histogram(frequency_F)
     return {name: finite(value) for name, value in metrics.items()} | {"density": density}
 
 
