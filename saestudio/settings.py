@@ -78,6 +78,8 @@ def _databases() -> dict[str, Any]:
             "default": {
                 "ENGINE": "django.db.backends.sqlite3",
                 "NAME": HOME / "db.sqlite3",
+                # A file as well: in memory a second connection finds a lock an error at once.
+                "TEST": {"NAME": HOME / "test.sqlite3"},
                 "OPTIONS": {
                     # Several processes write: without IMMEDIATE a lock upgrade fails at once.
                     "transaction_mode": "IMMEDIATE",

@@ -24,6 +24,10 @@ const elsewhere = new Set();
 let arrived = false;
 let panels = false;
 let asking = false;
+// Actions of this page that are on their way, and all there were.
+let acting = 0;
+let actions = 0;
+let askedAfter = 0;
 let down = false;
 
 function adopt() {
@@ -75,36 +79,50 @@ function tell(message, run) {
   ended(id, run?.name || "A training", event);
 }
 
-// On a run's own page: its checkpoints, and what is measured at its end.
-function refreshPanels() {
-  if (!panels || document.hidden) return;
-  panels = false;
-  ask(root.dataset.panels);
+// One question at a time, and none while an action is on its way: its answer is the newer one.
+async function tick() {
+  if (asking || acting || document.hidden) return;
+  asking = true;
+  await refresh();
+  await refreshPanels();
+  asking = false;
 }
 
+// On a run's own page: its checkpoints, and what is measured at its end.
+async function refreshPanels() {
+  if (!panels) return;
+  panels = false;
+  if (!(await ask(root.dataset.panels))) panels = true;
+}
+
+// Whether the answer was of use: not where an action went out meanwhile.
 async function ask(address) {
+  askedAfter = actions;
   try {
     await htmx.ajax("GET", address, { source: root, swap: "none" });
   } catch {
     // Said by the connection's sign; the next poll or reconnect asks again.
   }
+  return askedAfter === actions;
 }
 
 async function refresh() {
   const due = [...stale].filter((id) => runs.get(id)?.visible);
   const ids = [...new Set([...due, ...[...urgent].filter((id) => runs.has(id))])];
-  if (asking || document.hidden || (!ids.length && !arrived)) return;
+  if (!ids.length && !arrived) return;
   const query = new URLSearchParams(location.search);
   // With new runs about, the server must know every card there is.
   query.set("ids", (arrived ? [...runs.keys()] : ids).join(","));
   if (list) query.set("list", "");
   if (arrived && list) query.set("arrived", "");
+  const news = arrived;
   ids.forEach((id) => stale.delete(id));
   urgent.clear();
   arrived = false;
-  asking = true;
-  await ask(`${root.dataset.fragments}?${query}`);
-  asking = false;
+  if (!(await ask(`${root.dataset.fragments}?${query}`))) {
+    ids.forEach((id) => urgent.add(id));
+    arrived ||= news;
+  }
   adopt();
 }
 
@@ -134,6 +152,15 @@ socket.addEventListener("login", () => {
   showLoggedOut();
 });
 
+document.addEventListener("htmx:beforeSend", ({ detail }) => {
+  if (detail.requestConfig.verb === "get") return;
+  acting++;
+  actions++;
+  detail.xhr.addEventListener("loadend", () => acting--);
+});
+document.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  if (detail.requestConfig.elt === root && askedAfter !== actions) detail.shouldSwap = false;
+});
 document.addEventListener("htmx:afterRequest", (event) => {
   const { elt, successful, xhr } = event.detail;
   if (elt === root && successful && !isLoginPage(xhr.responseURL)) heard();
@@ -147,7 +174,6 @@ document.addEventListener("visibilitychange", () => !document.hidden && everythi
 
 adopt();
 if ("compare" in root.dataset) overlay(root, [...runs.values()]);
-setInterval(refresh, TICK_MS);
-setInterval(refreshPanels, TICK_MS);
+setInterval(tick, TICK_MS);
 setInterval(() => down && everything(), POLL_MS);
 setInterval(everything, SYNC_MS);

@@ -22,7 +22,7 @@ from workers.engine.voice import NO_PULSE
 
 pytestmark = [pytest.mark.fault, pytest.mark.django_db(transaction=True)]
 
-# The tests' SQLite lies in memory, where a lock is an error at once; test_services.py locks a file.
+# What PostgreSQL alone can do: end a connection, cut off a host; test_services.py locks the file.
 ON_POSTGRES = pytest.mark.skipif(on_postgres.FOLDER not in os.environ, reason="on PostgreSQL alone")
 SAY = """
 import faulthandler, json, os, signal, sys, time

@@ -19,7 +19,7 @@ from trainings.models import Training
 
 pytestmark = [
     pytest.mark.django_db(transaction=True),
-    # SQLite has one writer at a time, and what the tests use lies in memory.
+    # SQLite has one writer at a time: the second begins when the first has committed.
     pytest.mark.skipif(on_postgres.FOLDER not in os.environ, reason="on PostgreSQL alone"),
 ]
 
