@@ -14,6 +14,8 @@ const PANELS = [...ENDS, "checkpoint"];
 const TICK_MS = 1000;
 const POLL_MS = 5000;
 const SYNC_MS = 60000;
+// In one question; the server takes no more, and a page has at most a hundred cards at its start.
+const MOST = 200;
 
 const root = document.querySelector("[data-runs]");
 const list = document.getElementById("cards");
@@ -106,21 +108,29 @@ async function ask(address) {
   return askedAfter === actions;
 }
 
+// Of runs that only made progress their numbers alone are asked for; only what is looked at is.
 async function refresh() {
-  const due = [...stale].filter((id) => runs.get(id)?.visible);
-  const ids = [...new Set([...due, ...[...urgent].filter((id) => runs.has(id))])];
-  if (!ids.length && !arrived) return;
+  const due = [...urgent].filter((id) => runs.has(id));
+  const whole = due.slice(0, MOST);
+  const light = [...stale].filter((id) => runs.get(id)?.visible && !urgent.has(id)).slice(0, MOST);
+  if (!whole.length && !light.length && !arrived) return;
   const query = new URLSearchParams(location.search);
-  // With new runs about, the server must know every card there is.
-  query.set("ids", (arrived ? [...runs.keys()] : ids).join(","));
-  if (list) query.set("list", "");
-  if (arrived && list) query.set("arrived", "");
+  query.set("ids", whole.join(","));
+  query.set("numbers", light.join(","));
+  if (list && (whole.length || arrived)) query.set("list", "");
+  if (list && arrived) {
+    query.set("arrived", "");
+    const shown = [...list.querySelectorAll("[data-run]")].slice(0, MOST);
+    query.set("known", shown.map((card) => card.dataset.run).join(","));
+  }
   const news = arrived;
-  ids.forEach((id) => stale.delete(id));
+  for (const id of [...whole, ...light]) stale.delete(id);
   urgent.clear();
+  due.slice(MOST).forEach((id) => urgent.add(id));
   arrived = false;
   if (!(await ask(`${root.dataset.fragments}?${query}`))) {
-    ids.forEach((id) => urgent.add(id));
+    whole.forEach((id) => urgent.add(id));
+    light.forEach((id) => stale.add(id));
     arrived ||= news;
   }
   adopt();

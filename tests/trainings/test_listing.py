@@ -78,12 +78,31 @@ def test_counts_are_of_what_the_links_show(client: Client) -> None:
     }
 
 
-def test_in_another_order_nothing_arrives_where_it_does_not_stand(client: Client) -> None:
-    first = a_training(name="a")
-    a_training(name="b")
-    address = f"{reverse('fragments')}?ids={first.pk}&list&arrived"
-    assert "<article" in client.get(address).content.decode()
-    assert "<article" not in client.get(f"{address}&sort=name").content.decode()
+def test_a_run_arrives_where_it_stands_in_the_order(client: Client) -> None:
+    first, second, third = (a_training(name=name) for name in "acb")
+    address = f"{reverse('fragments')}?known={first.pk},{second.pk}&list&arrived"
+    newest = client.get(address).content.decode()
+    assert 'hx-swap-oob="afterbegin:#cards"' in newest
+    by_name = client.get(f"{address}&sort=name").content.decode()
+    assert f'hx-swap-oob="afterend:#card-{first.pk}"' in by_name
+    for part in (newest, by_name):
+        assert part.count("<article") == part.count(f'id="card-{third.pk}"') == 1
+
+
+def test_several_arrive_one_behind_the_other(client: Client) -> None:
+    known, newer, newest = (a_training(name=name) for name in ("known", "newer", "newest"))
+    part = client.get(f"{reverse('fragments')}?known={known.pk}&arrived").content.decode()
+    places = re.findall(r'hx-swap-oob="(after\w+:[^"]+)"', part)
+    assert places == ["afterbegin:#cards", f"afterend:#card-{newest.pk}"]
+    assert part.index(f'id="card-{newest.pk}"') < part.index(f'id="card-{newer.pk}"')
+
+
+def test_what_slides_onto_a_page_arrives_there(client: Client) -> None:
+    runs = [a_training(name=f"run {n:02d}") for n in range(21)]
+    oldest, below = runs[0], runs[1]
+    a_training(name="new")
+    part = client.get(f"{reverse('fragments')}?known={oldest.pk}&arrived&page=2").content.decode()
+    assert part.count("<article") == part.count(f'id="card-{below.pk}"') == 1
 
 
 def test_new_lines_count_once(client: Client) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 
 import pytest
@@ -117,16 +118,23 @@ def test_fragments_are_those_of_the_page(client: Client) -> None:
         assert part[start : part.index(end, start)] in page
 
 
-def test_deleted_run_leaves_an_open_page(client: Client) -> None:
+def test_of_a_run_that_made_progress_its_numbers_are_enough(client: Client) -> None:
+    run = a_training(status="running", current_step=5)
+    part = text_of(client, f"{reverse('fragments')}?numbers={run.pk}")
+    assert re.findall(r'id="(\w+)-', part) == ["numbers"]
+
+
+@pytest.mark.parametrize("name", ["ids", "numbers"])
+def test_deleted_run_leaves_an_open_page(client: Client, name: str) -> None:
     gone = uuid.uuid4()
-    part = text_of(client, f"{reverse('fragments')}?ids={gone}")
+    part = text_of(client, f"{reverse('fragments')}?{name}={gone}")
     assert f'<article id="card-{gone}" hx-swap-oob="delete">' in part
 
 
 def test_new_run_arrives_on_an_open_page(client: Client) -> None:
     old = a_training(name="old")
     new = a_training(name="new")
-    part = text_of(client, f"{reverse('fragments')}?ids={old.pk}&arrived")
+    part = text_of(client, f"{reverse('fragments')}?known={old.pk}&arrived")
     assert f'id="card-{new.pk}"' in part
     assert f'id="card-{old.pk}"' not in part
 

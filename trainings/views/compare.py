@@ -94,16 +94,16 @@ def compare(request: HttpRequest) -> HttpResponse:
 def fragments(request: HttpRequest) -> HttpResponse:
     """The cells of these runs that change while they run."""
     looks(request)
-    known = _asked(request)[:MOST]
+    known = (_asked(request, "ids") + _asked(request, "numbers"))[:MOST]
     compared = _compared(known)
     there = {each.card.training.pk for each in compared}
     context = {"compared": compared, "gone": [pk for pk in known if pk not in there]}
     return render(request, "training/_compare_fragments.html", context)
 
 
-def _asked(request: HttpRequest) -> list[UUID]:
+def _asked(request: HttpRequest, name: str = "ids") -> list[UUID]:
     """Each id of the address once, in its order; several may stand in one parameter."""
-    texts = [text for part in request.GET.getlist("ids") for text in part.split(",")]
+    texts = [text for part in request.GET.getlist(name) for text in part.split(",")]
     return list(dict.fromkeys(ids_of(texts, 10 * MOST)))
 
 

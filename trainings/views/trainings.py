@@ -6,8 +6,7 @@ import uuid
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
-from django.core.paginator import Paginator
-from django.db.models import QuerySet
+from django.core.paginator import Page, Paginator
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -17,7 +16,7 @@ from trainings import demo
 from trainings.models import Training
 
 from .away import away, looks
-from .cards import cards, shown
+from .cards import Card, cards, shown
 from .checklist import checklist
 from .listing import Listing
 from .pages import ids_of
@@ -30,8 +29,7 @@ MAX_IDS = 200
 @require_safe
 def trainings(request: HttpRequest) -> HttpResponse:
     looks(request)
-    listing = Listing.of(request.GET)
-    page = Paginator(listing.runs(), listing.per_page).get_page(request.GET.get("page"))
+    listing, page = _page(request)
     context = {
         "page": page,
         "cards": cards(page.object_list),
@@ -45,36 +43,46 @@ def trainings(request: HttpRequest) -> HttpResponse:
 
 @require_safe
 def fragments(request: HttpRequest) -> HttpResponse:
-    """The parts of the named cards that change, for htmx to put in their places.
+    """What changed on an open page, for htmx to put in its place.
 
-    With `arrived`, also whole cards for runs newer than those, as far as they fit the filter; with
-    `list`, also the counts beside each status, which only the list has a place for.
+    `ids`: runs whose every changing part is asked for; `numbers`: those of which only progress and
+    key numbers are. With `arrived`, also whole cards of runs that a page drawn now would show and
+    that are not among those of `known`; with `list`, the counts beside each status and what ended
+    while nobody looked, which only the list has a place for.
     """
     looks(request)
+    ids, light, known = (
+        ids_of(request.GET.get(name, "").split(","), MAX_IDS)
+        for name in ("ids", "numbers", "known")
+    )
+    runs = {run.pk: run for run in shown().filter(pk__in=[*ids, *light])}
     on_list = "list" in request.GET
-    known = ids_of(request.GET.get("ids", "").split(","), MAX_IDS)
-    runs = {run.pk: run for run in shown().filter(pk__in=known)}
     context = {
-        "cards": cards(runs.values()),
-        "gone": [pk for pk in known if pk not in runs],
-        "arrived": cards(_arrived(request, runs)),
+        "cards": cards(runs[pk] for pk in ids if pk in runs),
+        "numbers": cards(runs[pk] for pk in light if pk in runs),
+        "gone": [pk for pk in dict.fromkeys([*ids, *light]) if pk not in runs],
+        "arrived": _arrived(request, set(known)) if "arrived" in request.GET else [],
         "listing": Listing.of(request.GET) if on_list else None,
         "away": away(request) if on_list else None,
     }
     return render(request, "training/_fragments.html", context)
 
 
-def _arrived(request: HttpRequest, known: dict[uuid.UUID, Training]) -> QuerySet[Training]:
-    """Runs that a first page drawn now would show above those it has."""
-    if "arrived" not in request.GET or request.GET.get("page", "1") != "1":
-        return Training.objects.none()
+def _page(request: HttpRequest) -> tuple[Listing, Page[Training]]:
+    """What the address asks for."""
     listing = Listing.of(request.GET)
-    if listing.sort:
-        return Training.objects.none()  # where it would stand is for the next reload to say
-    newer = listing.runs().exclude(pk__in=known)
-    if known:
-        newer = newer.filter(created_at__gte=max(run.created_at for run in known.values()))
-    return newer[: listing.per_page]
+    page = Paginator(listing.runs(), listing.per_page).get_page(request.GET.get("page"))
+    return listing, page
+
+
+def _arrived(request: HttpRequest, known: set[uuid.UUID]) -> list[tuple[Card, str]]:
+    """Cards that a page drawn now has beside those known, and where each goes, as htmx says it."""
+    found, place = [], "afterbegin:#cards"
+    for card in cards(_page(request)[1].object_list):
+        if card.training.pk not in known:
+            found.append((card, place))
+        place = f"afterend:#card-{card.training.pk}"
+    return found
 
 
 @require_POST
