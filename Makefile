@@ -13,7 +13,7 @@ studio: $(VENV)/.studio  ## install, start everything, print the address
 	@$(BIN)/python manage.py studio
 
 test: $(VENV)/.test  ## every test that takes seconds
-	@$(BIN)/python -m pytest -m "not long and not gpu" --numprocesses 2 --dist loadfile
+	@$(BIN)/python -m pytest -m "not long and not gpu" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 	@$(BIN)/python -m tests.on_postgres -m "not long and not studio" \
 	  tests/trainings tests/api tests/workers
 

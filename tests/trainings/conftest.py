@@ -8,11 +8,13 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
+from tests.people import somebody
+
 
 @pytest.fixture
 def user(db: None) -> User:
-    """Without a password, whose hashing would take most of a test's time."""
-    return User.objects.create(username="ada")
+    """A member."""
+    return somebody()
 
 
 @pytest.fixture

@@ -43,7 +43,7 @@ def test_first_visit_and_a_short_break_tell_nothing(client: Client) -> None:
 def test_what_ended_since_is_told_with_causes_until_put_away(client: Client) -> None:
     ended("good")
     ended("bad", "failed", error_message="The loss is <no> number.")
-    ended("old", minutes_ago=120)
+    ended("long-ago", minutes_ago=120)
     left(client, 3600)
     for _ in range(2):  # a reload does not lose it
         text = page(client)
@@ -53,7 +53,7 @@ def test_what_ended_since_is_told_with_causes_until_put_away(client: Client) -> 
         assert "1 completed" in part
         assert part.index("bad") < part.index("good")
         assert "The loss is &lt;no&gt; number." in part
-        assert "old" not in part
+        assert "long-ago" not in part
     assert client.post(reverse("put_away")).status_code == 302
     assert TITLE not in page(client)
 

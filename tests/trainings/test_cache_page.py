@@ -14,13 +14,22 @@ from django.core.management import CommandError, call_command
 from django.test import Client
 from django.urls import reverse
 
+from saestudio.access.roles import Role
 from tests.cache_entry import identity
+from tests.people import somebody
 from tests.rows import a_training
 from trainings.cache import folder, spec
 from workers import supervisor
 from workers.engine.cache import Manifest, OpenEntry, write_shard
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home")]
+
+
+@pytest.fixture
+def client(client: Client) -> Client:
+    """An administrator's: the cache is everybody's."""
+    client.force_login(somebody("root", Role.ADMIN))
+    return client
 
 
 def opened(layer: int) -> OpenEntry:
