@@ -1,25 +1,69 @@
-"""The REST API's root: one shape for every error."""
+"""The REST API's root: who may call it, how often, and one shape for every error."""
 
 from __future__ import annotations
 
+import json
+from typing import Any, Final, NoReturn
+
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
-from ninja.errors import ValidationError
-from ninja.security import SessionAuth
+from ninja.errors import AuthenticationError, HttpError, Throttled, ValidationError
+from ninja.parser import Parser
+from ninja.security import HttpBearer, SessionAuth
+from ninja.throttling import AuthRateThrottle
 
 from templates_app.api import router as templates
+from trainings.api import datasets, models, saes, tokenizations
 from trainings.api import router as trainings
 from workers.engine.config import ConfigError, Problem
+
+DESCRIPTION: Final = """
+Everything the pages do. Call it with an API token (`Authorization: Bearer sae_...`, made on the
+account page), or from a page of the studio with its session and CSRF token.
+
+Every refusal has one shape: `{"errors": [{"field": ..., "message": ...}]}`. Live events come over
+the WebSocket `/ws/training/{id}`; docs/api.md says more of them, and has examples.
+"""
+
+
+class Token(HttpBearer):
+    """`saestudio.access.middleware.BearerToken` has already said whose it is."""
+
+    def authenticate(self, request: HttpRequest, token: str) -> Any:
+        return request.user if request.user.is_authenticated else None
+
+
+class StrictParser(Parser):
+    """JSON as the standard has it: Python's own reader also takes NaN and Infinity."""
+
+    def parse_body(self, request: HttpRequest) -> Any:
+        return json.loads(request.body, parse_constant=_no_number)
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number.")
+
 
 api = NinjaAPI(
     title="SAE Studio",
     version="1",
+    description=DESCRIPTION,
     urls_namespace="api",
-    auth=SessionAuth(),
-    docs_url=None,
+    auth=[Token(), SessionAuth()],
+    throttle=[AuthRateThrottle(f"{settings.API_CALLS}/m")],
+    parser=StrictParser(),
+    docs_url="/docs",
+    docs_decorator=login_required,
 )
 api.add_router("/trainings", trainings, tags=["trainings"])
 api.add_router("/training-templates", templates, tags=["training templates"])
+api.add_router("/models", models, tags=["models"])
+api.add_router("/datasets", datasets, tags=["datasets"])
+api.add_router("/tokenizations", tokenizations, tags=["tokenizations"])
+api.add_router("/saes", saes, tags=["SAEs"])
 
 
 def refuse(request: HttpRequest, status: int, problems: list[Problem]) -> HttpResponse:
@@ -47,3 +91,30 @@ def _field(location: tuple[str | int, ...]) -> str:
 @api.exception_handler(Http404)
 def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
     return refuse(request, 404, [Problem("id", "There is no such thing, or it was deleted.")])
+
+
+@api.exception_handler(AuthenticationError)
+def _unknown(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    why = "Send an API token (Authorization: Bearer sae_...), or log in."
+    answer = refuse(request, 401, [Problem("authorization", why)])
+    answer["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
+@api.exception_handler(Throttled)
+def _too_often(request: HttpRequest, error: Throttled) -> HttpResponse:
+    wait = int(error.wait or 1)
+    answer = refuse(request, 429, [Problem("rate", f"Too many calls; go on in {wait} s.")])
+    answer["Retry-After"] = str(wait)
+    return answer
+
+
+@api.exception_handler(RequestDataTooBig)
+def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
+    return refuse(request, 413, [Problem("body", "The body is larger than is read.")])
+
+
+@api.exception_handler(HttpError)
+def _no_json(request: HttpRequest, error: HttpError) -> HttpResponse:
+    why = f"The body is no JSON: {error.__cause__}" if error.__cause__ else str(error)
+    return refuse(request, error.status_code, [Problem("body", why)])

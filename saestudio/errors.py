@@ -2,14 +2,62 @@
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Callable
+from typing import Final
 
 from django.db import InterfaceError, OperationalError
 from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.shortcuts import render
 from django.template.loader import render_to_string
 
 AWAY = "The database cannot be reached at the moment; nothing was changed. Try again in a moment."
 FAILED = "The server failed at this; its log says why. Nothing was changed."
+
+
+def refusal(status: int, field: str, message: str) -> JsonResponse:
+    """In the shape that all errors of the API have."""
+    return JsonResponse({"errors": [{"field": field, "message": message}]}, status=status)
+
+
+SENTENCES: Final = {
+    400: ("request", "The request cannot be read."),
+    403: ("csrf", "A session may change something only with its CSRF token; or send an API token."),
+    404: ("path", "There is nothing at this address."),
+    405: ("method", "This address does not take this method."),
+    413: ("body", "The body is larger than is read."),
+}
+
+
+class ApiErrors:
+    """What Django itself answers below /api/ (no such path, no such method), in the API's shape."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        answer = self.get_response(request)
+        ours = request.path.startswith("/api/") and answer.status_code in SENTENCES
+        if not ours or answer.get("Content-Type", "").startswith("application/json"):
+            return answer
+        shaped = refusal(answer.status_code, *SENTENCES[answer.status_code])
+        if allowed := answer.get("Allow"):
+            shaped["Allow"] = allowed
+        return shaped
+
+
+def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:
+    """403 with the sentence it was raised with: for the API, for a part of a page, or as a page."""
+    reason = str(exception)
+    if request.path.startswith("/api/"):
+        return refusal(403, "permission", reason or "Your account may not do this.")
+    answer = render(request, "403.html", {"reason": reason}, status=403)
+    if reason:
+        # Headers hold no letters beyond Latin; JSON's escapes do.
+        answer["X-Refusal"] = json.dumps(reason)
+    return answer
 
 
 def server_error(request: HttpRequest) -> HttpResponse:
@@ -18,8 +66,7 @@ def server_error(request: HttpRequest) -> HttpResponse:
     status = 503 if away else 500
     if request.path.startswith("/api/"):
         field, message = ("database", AWAY) if away else ("server", FAILED)
-        body = {"errors": [{"field": field, "message": message}]}
-        answer: HttpResponse = JsonResponse(body, status=status)
+        answer: HttpResponse = refusal(status, field, message)
     else:
         # Without the request: who is logged in would be asked of the database.
         answer = HttpResponse(render_to_string(f"{status}.html"), status=status)

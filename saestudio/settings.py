@@ -124,6 +124,8 @@ TRAINERS = _number("SAESTUDIO_TRAINERS", 0, 0, 64)
 HUNG_SECONDS = _number("SAESTUDIO_HUNG_SECONDS", 900, 10, 1_000_000)
 # Bytes of activations kept for later trainings; 0 keeps none.
 CACHE_LIMIT = _number("SAESTUDIO_CACHE_GB", 50, 0, 1_000_000) * 10**9
+# Calls of the API that one user may make in a minute, to each web server.
+API_CALLS = _number("SAESTUDIO_API_CALLS", 1200, 1, 1_000_000)
 # Told when a training ends; the secret signs what is sent.
 WEBHOOK_URL = _address("SAESTUDIO_WEBHOOK_URL")
 WEBHOOK_SECRET = os.environ.get("SAESTUDIO_WEBHOOK_SECRET", "")
@@ -141,6 +143,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "django_htmx",
+    "ninja",
     "saestudio",
     "trainings",
     "templates_app",
@@ -154,7 +157,9 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "saestudio.access.LoginRequired",
+    "saestudio.errors.ApiErrors",
+    "saestudio.access.middleware.BearerToken",
+    "saestudio.access.middleware.LoginRequired",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
@@ -191,6 +196,10 @@ CHANNEL_LAYERS = {
     }
 }
 
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "saestudio.access.roles.Roles",
+]
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "trainings"
 LOGOUT_REDIRECT_URL = "login"

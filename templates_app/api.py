@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -12,6 +12,7 @@ from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
 from trainings.api.schemas import Errors
+from trainings.rights import changeable
 from workers.engine.config import ConfigError
 
 from . import exchange
@@ -85,7 +86,9 @@ def list_templates(
 @router.post("", response={201: TemplateOut, 422: Errors})
 def create_template(request: HttpRequest, payload: TemplateIn) -> Status[Any]:
     """Keep settings under a name; hyperparameters left out take their defaults."""
-    return Status(201, TrainingTemplate.objects.create(**_judged(payload)))
+    return Status(
+        201, TrainingTemplate.objects.create(owner=cast(Any, request.user), **_judged(payload))
+    )
 
 
 @router.get("/export", response={200: None, 404: Errors})
@@ -98,7 +101,7 @@ def export_templates(request: HttpRequest, id: Annotated[list[UUID], Query()]) -
 @router.post("/import", response={201: list[TemplateOut], 422: Errors})
 def import_templates(request: HttpRequest) -> Status[Any]:
     """All templates of an exported file (the body), or none: each fault is named."""
-    return Status(201, exchange.take(request.body))
+    return Status(201, exchange.take(request.body, request.user))
 
 
 @router.post("/import/preview", response={200: Preview, 422: Errors})
@@ -130,7 +133,7 @@ def get_template(request: HttpRequest, pk: UUID) -> TrainingTemplate:
 @router.put("/{uuid:pk}", response={200: TemplateOut, 404: Errors, 422: Errors})
 def replace_template(request: HttpRequest, pk: UUID, payload: TemplateIn) -> TrainingTemplate:
     """Everything but its use is as given."""
-    template = get_object_or_404(TrainingTemplate, pk=pk)
+    template: TrainingTemplate = changeable(request.user, TrainingTemplate.objects.all(), pk)
     for name, value in _judged(payload).items():
         setattr(template, name, value)
     template.save()
@@ -139,7 +142,7 @@ def replace_template(request: HttpRequest, pk: UUID, payload: TemplateIn) -> Tra
 
 @router.delete("/{uuid:pk}", response={204: None, 404: Errors})
 def delete_template(request: HttpRequest, pk: UUID) -> Status[None]:
-    get_object_or_404(TrainingTemplate, pk=pk).delete()
+    changeable(request.user, TrainingTemplate.objects.all(), pk).delete()
     return Status(204, None)
 
 
@@ -155,7 +158,7 @@ def favor_template(request: HttpRequest, pk: UUID, payload: FavoriteIn) -> Train
 @router.post("/{uuid:pk}/duplicate", response={201: TemplateOut, 404: Errors})
 def duplicate_template(request: HttpRequest, pk: UUID) -> Status[Any]:
     """A copy under a free name."""
-    return Status(201, get_object_or_404(TrainingTemplate, pk=pk).duplicate())
+    return Status(201, get_object_or_404(TrainingTemplate, pk=pk).duplicate(request.user))
 
 
 def _judged(payload: TemplateIn) -> dict[str, Any]:

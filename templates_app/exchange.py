@@ -49,7 +49,7 @@ def read(data: bytes) -> list[Proposal]:
     return [_judged(place, item) for place, item in enumerate(items, 1)]
 
 
-def take(data: bytes) -> list[TrainingTemplate]:
+def take(data: bytes, owner: Any = None) -> list[TrainingTemplate]:
     """Import all of the file, or nothing: raises `ConfigError` with each fault and its place."""
     proposals = read(data)
     faults = [
@@ -67,6 +67,7 @@ def take(data: bytes) -> list[TrainingTemplate]:
                 architecture=proposal.architecture,
                 hyperparameters=proposal.hyperparameters,
                 is_favorite=proposal.is_favorite,
+                owner=owner,
             )
             for proposal in proposals
         ]

@@ -10,6 +10,7 @@ from django.db import models
 from django.db.models import F
 from django.db.models.functions import Now
 
+from trainings.models.owner import owned
 from workers.engine.config import FIELDS, Architecture
 
 from .settings import MOST_NAME
@@ -57,6 +58,7 @@ class TrainingTemplate(models.Model):
     last_used_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
+    owner = owned()
 
     objects = TemplateQuerySet.as_manager()
 
@@ -76,11 +78,12 @@ class TrainingTemplate(models.Model):
             if name in FIELDS and value != FIELDS[name].default
         }
 
-    def duplicate(self) -> TrainingTemplate:
+    def duplicate(self, owner: Any) -> TrainingTemplate:
         """A copy under a free name, not used yet and no favourite."""
         return TrainingTemplate.objects.create(
             name=TrainingTemplate.objects.free_name(self.name),
             description=self.description,
             architecture=self.architecture,
             hyperparameters=self.hyperparameters,
+            owner=owner,
         )

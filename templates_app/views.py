@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from typing import Any
+from typing import Any, cast
 
 from django.contrib import messages
 from django.core.exceptions import ValidationError
@@ -14,6 +14,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings.forms import StartForm, texts
+from trainings.rights import changeable
 from trainings.views import start
 from trainings.views.pages import back, dialog, in_page
 from workers.engine.config import FIELDS, PRESETS, ConfigError
@@ -61,20 +62,21 @@ def keep(request: HttpRequest) -> HttpResponse:
     }
     replaced = keep_form.cleaned_data["replaces"]
     if replaced:
-        template = get_object_or_404(TrainingTemplate, pk=replaced)
+        template = changeable(request.user, TrainingTemplate.objects.all(), replaced)
         for column, value in values.items():
             setattr(template, column, value)
         template.save()
     else:
         template = TrainingTemplate.objects.create(
-            **{**values, "name": TrainingTemplate.objects.free_name(name)}
+            **{**values, "name": TrainingTemplate.objects.free_name(name)},
+            owner=cast(Any, request.user),
         )
     return _kept(request, {"form": form, "kept": template})
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def edit(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    template = get_object_or_404(TrainingTemplate, pk=pk)
+    template = changeable(request.user, TrainingTemplate.objects.all(), pk)
     form = TemplateForm(request.POST or None, instance=template)
     if request.method == "POST" and form.is_valid():
         form.save()
@@ -93,7 +95,7 @@ def favorite(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def duplicate(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
-    copy = get_object_or_404(TrainingTemplate, pk=pk).duplicate()
+    copy = get_object_or_404(TrainingTemplate, pk=pk).duplicate(request.user)
     messages.success(request, f"{copy.name} is a copy.")
     return back(request, reverse("templates"))
 
@@ -104,7 +106,7 @@ def delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     template = get_object_or_404(TrainingTemplate, pk=pk)
     if request.method != "POST":
         return dialog(request, "template/_delete.html", {"template": template})
-    template.delete()
+    changeable(request.user, TrainingTemplate.objects.all(), pk).delete()
     messages.success(request, f"{template.name} is deleted.")
     return _done(request)
 
@@ -141,7 +143,7 @@ def import_(request: HttpRequest) -> HttpResponse:
     data: bytes = form.cleaned_data["data"]
     try:
         if "confirmed" in request.POST:
-            return _imported(request, exchange.take(data))
+            return _imported(request, exchange.take(data, request.user))
         proposals = exchange.read(data)
     except ConfigError as error:
         for problem in error.problems:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
-from . import nudge
+from . import nudge, rights
 from .models import Training
 
 Action = Literal["delete", "stop", "resume", "retry"]
@@ -34,15 +34,22 @@ class Outcome:
     message: str
 
 
-def act(action: Action, ids: Iterable[UUID], *, from_scratch: bool = False) -> list[Outcome]:
-    """Do it to each of these once, in their order; those that are not there are reported too."""
+def act(
+    user: Any, action: Action, ids: Iterable[UUID], *, from_scratch: bool = False
+) -> list[Outcome]:
+    """Do it to each of these once, in their order, as far as the user may.
+
+    Those that are not there are reported too.
+    """
     wanted = list(dict.fromkeys(ids))
-    rows = Training.objects.visible().in_bulk(wanted)
-    return [_outcome(action, pk, rows.get(pk), from_scratch) for pk in wanted]
+    rows = Training.objects.visible().select_related("owner").in_bulk(wanted)
+    return [_outcome(user, action, pk, rows.get(pk), from_scratch) for pk in wanted]
 
 
-def refusal(action: Action, training: Training) -> str:
-    """Why this cannot be done to the run as it stands; empty where it can."""
+def refusal(user: Any, action: Action, training: Training) -> str:
+    """Why this user cannot do this to the run as it stands; empty where they can."""
+    if not_theirs := rights.refusal(user, training):
+        return not_theirs
     able = {"delete": True, "stop": training.can_stop}.get(action, training.can_restart)
     return "" if able else _REFUSED[action]
 
@@ -63,9 +70,13 @@ def delete(training: Training) -> bool:
     return done
 
 
-def _outcome(action: Action, pk: UUID, training: Training | None, from_scratch: bool) -> Outcome:
+def _outcome(
+    user: Any, action: Action, pk: UUID, training: Training | None, from_scratch: bool
+) -> Outcome:
     if training is None:
         return Outcome(pk, False, "There is no such training.")
+    if not_theirs := rights.refusal(user, training):
+        return Outcome(pk, False, not_theirs)
     done = _act(action, training, from_scratch)
     return Outcome(pk, done, (_DONE if done else _REFUSED)[action])
 

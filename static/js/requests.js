@@ -51,7 +51,8 @@ document.addEventListener("htmx:beforeSwap", (event) => {
 document.addEventListener("htmx:responseError", (event) => {
   const { elt, xhr } = event.detail;
   if (xhr.status === 401 || inBackground(elt)) return;
-  notice("error", SENTENCES[xhr.status] || `The server answered ${xhr.status}; nothing was changed.`);
+  const reason = xhr.getResponseHeader("X-Refusal");
+  notice("error", (reason && JSON.parse(reason)) || SENTENCES[xhr.status] || `The server answered ${xhr.status}; nothing was changed.`);
 });
 
 for (const name of ["htmx:sendError", "htmx:timeout"]) {

@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 
+from tests.people import somebody
 from tests.rows import a_training
 from trainings import nudge
 from trainings.models import Training
@@ -28,7 +28,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 
 def ask(client: Client, action: str, ids: list[Any], **more: Any) -> Any:
-    client.force_login(User.objects.get_or_create(username="ada")[0])
+    client.force_login(somebody())
     payload = {"action": action, "ids": [str(pk) for pk in ids], **more}
     return client.post("/api/v1/trainings/bulk", payload, content_type="application/json")
 
@@ -83,7 +83,7 @@ def test_queued_ones_are_stopped_at_once(client: Client) -> None:
     [({"action": "rename"}, "action"), ({"ids": []}, "ids"), ({"ids": ["x"]}, "ids")],
 )
 def test_what_is_wrong_is_named(client: Client, payload: dict[str, Any], field: str) -> None:
-    client.force_login(User.objects.create(username="ada"))
+    client.force_login(somebody())
     whole = {"action": "stop", "ids": [str(uuid.uuid4())]} | payload
     answer = client.post("/api/v1/trainings/bulk", whole, content_type="application/json")
     assert answer.status_code == 422

@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 
+from tests.people import somebody
 from tests.rows import a_tokenization, a_training
 from trainings.models import Checkpoint, Training
 
@@ -36,7 +36,7 @@ CONTRACT = {
 
 @pytest.fixture
 def api(client: Client) -> Client:
-    client.force_login(User.objects.create_user("ada"))
+    client.force_login(somebody())
     return client
 
 
@@ -124,7 +124,7 @@ def test_strangers_get_401(client: Client) -> None:
 
 def test_a_write_without_csrf_token_is_refused(api: Client) -> None:
     strict = Client(enforce_csrf_checks=True)
-    strict.force_login(User.objects.get(username="ada"))
+    strict.force_login(somebody())
     answer = strict.post("/api/v1/trainings", body(), content_type="application/json")
     assert answer.status_code == 403
     assert not Training.objects.exists()
@@ -190,7 +190,7 @@ def test_list_is_narrowed_by_tag(api: Client) -> None:
     run = a_training()
     a_training()
     patch(api, run, tags=["mine"])
-    assert api.get("/api/v1/trainings?tag=%00").json()["count"] == 0
+    assert api.get("/api/v1/trainings?tag=%00").status_code == 422
     found = api.get("/api/v1/trainings?tag=Mine").json()
     assert [item["id"] for item in found["items"]] == [str(run.pk)]
     assert found["count"] == 1

@@ -11,12 +11,12 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 from redis.exceptions import ConnectionError as RedisGone
 
 from tests.faults.conftest import Fault, Ground
+from tests.people import somebody
 from tests.rows import a_training
 from tests.studio import child_of, wait_for
 from trainings.models import Training
@@ -109,7 +109,7 @@ def test_every_wish_from_every_state(
             raise RedisGone("Connection refused")
 
     monkeypatch.setattr(broker, "enqueue", enqueue)
-    client.force_login(User.objects.create(username="ada"))
+    client.force_login(somebody())
     unlike = []
     for state, row in STATES.items():
         for wish in WISHES:

@@ -8,7 +8,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from saestudio.access import login_link
+from saestudio.access.links import login_link
 
 pytestmark = pytest.mark.django_db
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from django.contrib.auth.models import User
 from django.db import OperationalError
 from django.test import Client
 
+from tests.people import somebody
 from trainings.models import Training
 
 pytestmark = pytest.mark.django_db
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 def ask(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Exception], object]:
     """Ask for a path whose view fails so."""
     client = Client(raise_request_exception=False)
-    client.force_login(User.objects.create(username="ada"))
+    client.force_login(somebody())
 
     def failing(path: str, error: Exception) -> object:
         def fail(*_: object) -> None:

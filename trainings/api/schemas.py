@@ -60,19 +60,51 @@ class TrainingOut(Schema):
     run_warnings: list[dict[str, Any]]
     notes: str
     tags: list[str]
+    owner: str | None
+
+    @staticmethod
+    def resolve_owner(training: Training) -> str | None:
+        return training.owner.get_username() if training.owner else None
 
     @staticmethod
     def resolve_tags(training: Training) -> list[str]:
         return training.tag_names
 
 
-class TrainingIn(Schema):
-    name: Name
+class EstimateIn(Schema):
+    """docs/hyperparameters.md says what each hyperparameter is; those left out take defaults."""
+
     tokenization_id: UUID
-    layer: int = Field(ge=0)
+    layer: Annotated[int, Field(ge=0, le=2**31 - 1)]
     architecture: Architecture
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class TrainingIn(EstimateIn):
+    name: Name
     priority: Priority = 0
+
+
+class WarningOut(Schema):
+    field: str
+    message: str
+
+
+class EstimateOut(Schema):
+    """`seconds` comes from runs that were measured on the same model; null where there are none.
+
+    `memory_bytes`: weights and optimizer, without activations and the language model.
+    """
+
+    tokens_needed: int
+    tokens_available: int
+    passes: float
+    parameters: int
+    memory_bytes: int
+    n_checkpoints: int
+    seconds: float | None
+    measured_runs: int
+    warnings: list[WarningOut]
 
 
 class TrainingChange(Schema):

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-from uuid import UUID
+from dataclasses import asdict
+from typing import Annotated, Any, Literal
+from uuid import UUID, uuid5
 
-from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
-from ninja import Query, Router, Status
+from ninja import Header, Query, Router, Status
 from pydantic import ValidationError
 
 from trainings import wishes
 from trainings.models import Checkpoint, Tag, Tokenization, Training, TrainingMetric
 from trainings.models.tag import tidy
-from workers.engine.config import ConfigError, TrainingConfig, problems
+from trainings.models.transitions import Status as State
+from trainings.rights import changeable
+from trainings.views.estimate import estimate
+from trainings.views.listing import SORTS, Listing
+from trainings.views.points import telling_steps
+from workers.engine.config import (
+    Architecture,
+    ConfigError,
+    Problem,
+    TrainingConfig,
+    check,
+    problems,
+    warnings,
+)
 
 from .schemas import (
     BulkIn,
@@ -22,9 +35,12 @@ from .schemas import (
     CheckpointIn,
     CheckpointOut,
     Errors,
+    EstimateIn,
+    EstimateOut,
     MetricOut,
     QueueItem,
     RetryIn,
+    Text,
     TrainingChange,
     TrainingIn,
     TrainingOut,
@@ -33,51 +49,95 @@ from .schemas import (
 
 router = Router()
 Limit = Annotated[int, Query(ge=1, le=10_000)]
+# Of the ids that follow from a caller's idempotency keys.
+KEYS = UUID("6f1f3c1e-3d5b-5f0a-9a55-2f5d0d5a7c11")
+Sort = Literal["newest", "oldest", "name", "fvu", "l0", "loss", "dead", "ended"]
+assert set(Sort.__args__) == {"newest", *filter(None, SORTS)}  # type: ignore[attr-defined]
 
 
-@router.get("", response=TrainingPage)
+@router.get("", response={200: TrainingPage, 422: Errors})
 def list_trainings(
     request: HttpRequest,
-    status: str | None = None,
-    tag: str | None = None,
+    status: State | None = None,
+    tag: Text = "",
+    q: Text = "",
+    model_id: UUID | None = None,
+    architecture: Architecture | None = None,
+    sort: Sort = "newest",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
 ) -> dict[str, Any]:
-    """Newest first."""
-    found = Training.objects.visible().prefetch_related("tags")
-    if tag:
-        found = found.filter(tags__name=tidy(tag))
-    if status:
-        found = found.filter(status=status)
+    """All that fit, the newest first; `q` is looked for in name, model, dataset and notes."""
+    listing = Listing(
+        status=status.value if status else "",
+        search=q.strip(),
+        tag=tidy(tag),
+        sort="" if sort == "newest" else sort,
+    )
+    found = listing.runs()
+    if model_id:
+        found = found.filter(model=model_id)
+    if architecture:
+        found = found.filter(architecture=architecture.value)
     return {"items": found[offset : offset + limit], "count": found.count()}
 
 
-@router.post("", response={201: TrainingOut, 422: Errors})
-def start_training(request: HttpRequest, payload: TrainingIn) -> Status[Any]:
-    """Queue a training; hyperparameters left out take their defaults."""
-    tokenization = get_object_or_404(
-        Tokenization.objects.select_related("model", "dataset"), pk=payload.tokenization_id
-    )
-    try:
-        config = TrainingConfig.model_validate(
-            payload.model_dump(include={"architecture", "layer", "hyperparameters"})
-        )
-    except ValidationError as error:
-        raise ConfigError(problems(error)) from error
+@router.post(
+    "", response={201: TrainingOut, 200: TrainingOut, 404: Errors, 409: Errors, 422: Errors}
+)
+def start_training(
+    request: HttpRequest,
+    payload: TrainingIn,
+    idempotency_key: Annotated[str, Header(min_length=1, max_length=255)] | None = None,
+) -> Status[Any]:
+    """Queue a training; hyperparameters left out take their defaults.
+
+    The same `Idempotency-Key` a second time starts nothing: 200 and the training that the first
+    call started, or 409 where the first one asked for something else.
+    """
+    tokenization, config = _asked(payload)
+    pk = uuid5(KEYS, f"{request.user.pk} {idempotency_key}") if idempotency_key else None
+    again = Training.objects.filter(pk=pk).first() if pk else None
+    if again is not None:
+        same = (again.tokenization_id, again.config) == (tokenization.pk, config)
+        if not same or again.delete_requested_at:
+            what = "other settings" if not same else "a training that is being deleted"
+            return _refused(409, "Idempotency-Key", f"This key was used for {what}.")
+        return Status(200, again)
     training = Training.objects.start(
         name=payload.name,
         tokenization=tokenization,
         config=config,
         priority=payload.priority,
+        owner=request.user,
+        pk=pk,
     )
     training.refresh_from_db()
     return Status(201, training)
 
 
+@router.post("/estimate", response={200: EstimateOut, 404: Errors, 422: Errors})
+def estimate_training(request: HttpRequest, payload: EstimateIn) -> dict[str, Any]:
+    """What such a training would need, and what to think of first; nothing is started."""
+    tokenization, config = _asked(payload)
+    facts = tokenization.model.facts
+    found = estimate(config, tokenization)
+    if facts is None or found is None:
+        raise ConfigError([Problem("tokenization_id", f"{tokenization.model} is not ready yet.")])
+    if wrong := check(config, facts):
+        raise ConfigError(wrong)
+    return {
+        **asdict(found),
+        "memory_bytes": found.memory_bytes,
+        "passes": found.passes,
+        "warnings": [asdict(warning) for warning in warnings(config, facts, tokenization.n_tokens)],
+    }
+
+
 @router.post("/bulk", response={200: BulkOut})
 def do_to_many(request: HttpRequest, payload: BulkIn) -> dict[str, Any]:
     """The same to many trainings, each on its own; the answer says of each what came of it."""
-    items = wishes.act(payload.action, payload.ids, from_scratch=payload.from_scratch)
+    items = wishes.act(request.user, payload.action, payload.ids, from_scratch=payload.from_scratch)
     return {"items": items, "done": sum(item.done for item in items)}
 
 
@@ -89,7 +149,7 @@ def get_training(request: HttpRequest, pk: UUID) -> Training:
 @router.patch("/{uuid:pk}", response={200: TrainingOut, 404: Errors})
 def change_training(request: HttpRequest, pk: UUID, payload: TrainingChange) -> Training:
     """Another name, notes, tags, or place in the queue; a run that runs takes that one later."""
-    training = _training(pk)
+    training = _changeable(request, pk)
     words = payload.model_dump(include={"name", "notes"}, exclude_none=True)
     if words:
         Training.objects.filter(pk=pk).update(**words)
@@ -109,39 +169,50 @@ def list_queue(request: HttpRequest) -> list[dict[str, Any]]:
 @router.delete("/{uuid:pk}", response={202: None, 404: Errors})
 def delete_training(request: HttpRequest, pk: UUID) -> Status[None]:
     """Stop it if it runs, then remove the row and every file."""
-    wishes.delete(_training(pk))
+    wishes.delete(_changeable(request, pk))
     return Status(202, None)
 
 
 @router.post("/{uuid:pk}/stop", response={200: TrainingOut, 404: Errors, 409: Errors})
 def stop_training(request: HttpRequest, pk: UUID) -> Any:
     """Save a checkpoint and the SAE, then end."""
-    won = Training.objects.visible().request_stop(_training(pk).pk)
+    won = Training.objects.visible().request_stop(_changeable(request, pk).pk)
     return _training(pk) if won else _conflict(pk, "stopped")
 
 
 @router.post("/{uuid:pk}/resume", response={200: TrainingOut, 404: Errors, 409: Errors})
 def resume_training(request: HttpRequest, pk: UUID) -> Any:
     """Go on from the newest checkpoint."""
-    return _restart(pk, from_scratch=False)
+    return _restart(request, pk, from_scratch=False)
 
 
 @router.post("/{uuid:pk}/retry", response={200: TrainingOut, 404: Errors, 409: Errors})
 def retry_training(request: HttpRequest, pk: UUID, payload: RetryIn | None = None) -> Any:
     """Try again, from the newest checkpoint or from step 0."""
-    return _restart(pk, from_scratch=bool(payload and payload.from_scratch))
+    return _restart(request, pk, from_scratch=bool(payload and payload.from_scratch))
 
 
 @router.get("/{uuid:pk}/metrics", response={200: list[MetricOut], 404: Errors})
 def list_metrics(
-    request: HttpRequest, pk: UUID, after_step: int = -1, limit: Limit = 10_000
-) -> QuerySet[TrainingMetric]:
-    """Points in the order of their steps."""
-    return _training(pk).metrics.filter(step__gt=after_step)[:limit]
+    request: HttpRequest,
+    pk: UUID,
+    after_step: Annotated[int, Query(ge=-1, le=2**31 - 1)] = -1,
+    limit: Limit = 10_000,
+    max_points: Annotated[int, Query(ge=4, le=10_000)] | None = None,
+) -> list[TrainingMetric]:
+    """Points in the order of their steps, after one of them.
+
+    `max_points` thins a long run: the first and last point and the extremes of its loss between
+    them, so that no spike is lost.
+    """
+    points = _training(pk).metrics.filter(step__gt=after_step)
+    if max_points is not None:
+        points = points.filter(step__in=telling_steps(points, max_points))
+    return list(points[:limit])
 
 
 @router.get("/{uuid:pk}/checkpoints", response={200: list[CheckpointOut], 404: Errors})
-def list_checkpoints(request: HttpRequest, pk: UUID) -> QuerySet[Checkpoint]:
+def list_checkpoints(request: HttpRequest, pk: UUID) -> Any:
     """Newest first."""
     return _training(pk).checkpoints.all()
 
@@ -153,24 +224,49 @@ def pin_checkpoint(
     request: HttpRequest, pk: UUID, checkpoint_id: UUID, payload: CheckpointIn
 ) -> Checkpoint:
     """Pinned ones are kept; of the others the newest three and the one of the lowest FVU."""
-    checkpoint: Checkpoint = get_object_or_404(_training(pk).checkpoints, pk=checkpoint_id)
+    checkpoint: Checkpoint = get_object_or_404(
+        _changeable(request, pk).checkpoints, pk=checkpoint_id
+    )
     checkpoint.pinned = payload.pinned
     checkpoint.save(update_fields=["pinned"])
     return checkpoint
 
 
+def _asked(payload: EstimateIn) -> tuple[Tokenization, TrainingConfig]:
+    """Raises Http404 for a tokenization that is not there, `ConfigError` for each bad value."""
+    rows = Tokenization.objects.select_related("model", "dataset")
+    tokenization = get_object_or_404(rows, pk=payload.tokenization_id)
+    given = payload.model_dump(include={"architecture", "layer", "hyperparameters"})
+    try:
+        return tokenization, TrainingConfig.model_validate(given)
+    except ValidationError as error:
+        raise ConfigError(problems(error)) from error
+
+
+def _visible() -> Any:
+    return Training.objects.visible().select_related("owner").prefetch_related("tags")
+
+
 def _training(pk: UUID) -> Training:
-    found: Training = get_object_or_404(Training.objects.visible(), pk=pk)
+    found: Training = get_object_or_404(_visible(), pk=pk)
     return found
 
 
-def _restart(pk: UUID, *, from_scratch: bool) -> Any:
-    if not wishes.restart(_training(pk), from_scratch=from_scratch):
+def _changeable(request: HttpRequest, pk: UUID) -> Training:
+    found: Training = changeable(request.user, _visible(), pk)
+    return found
+
+
+def _restart(request: HttpRequest, pk: UUID, *, from_scratch: bool) -> Any:
+    if not wishes.restart(_changeable(request, pk), from_scratch=from_scratch):
         return _conflict(pk, "started again")
     return _training(pk)
 
 
 def _conflict(pk: UUID, wish: str) -> Status[Any]:
     state = _training(pk).shown_status
-    message = f"This training is {state}; it cannot be {wish}."
-    return Status(409, {"errors": [{"field": "status", "message": message}]})
+    return _refused(409, "status", f"This training is {state}; it cannot be {wish}.")
+
+
+def _refused(status: int, field: str, message: str) -> Status[Any]:
+    return Status(status, {"errors": [{"field": field, "message": message}]})

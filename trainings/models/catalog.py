@@ -15,6 +15,7 @@ from django.db.models.functions import Now
 from workers.engine.config import ModelFacts
 
 from .lease import Leased, LeasedQuerySet
+from .owner import owned
 
 
 class Status(models.TextChoices):
@@ -69,6 +70,7 @@ class Prepared(Leased):
     size_bytes = models.BigIntegerField(default=0)
     created_at = models.DateTimeField(db_default=Now())
     ready_at = models.DateTimeField(null=True, blank=True)
+    owner = owned()
 
     objects: ClassVar[models.Manager[Any]] = CatalogQuerySet.as_manager()
 

@@ -15,6 +15,7 @@ from workers.engine.config import TrainingConfig
 
 from . import catalog
 from .lease import Leased
+from .owner import owned
 from .tag import Tag
 from .transitions import ENDED, RESUMABLE, Priority, Status, TrainingQuerySet
 
@@ -68,6 +69,7 @@ class Training(Leased):
         null=True, blank=True, help_text="When the webhook took its last end."
     )
     notes = models.TextField(blank=True, default="", db_default="")
+    owner = owned()
     tags = models.ManyToManyField(Tag, related_name="trainings", blank=True)
 
     objects = TrainingQuerySet.as_manager()

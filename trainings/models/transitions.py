@@ -118,6 +118,7 @@ class TrainingQuerySet(LeasedQuerySet):
         tokenization: catalog.Tokenization,
         config: TrainingConfig,
         priority: int = Priority.NORMAL,
+        owner: Any = None,
         pk: uuid.UUID | None = None,
         nudge_workers: bool = True,
     ) -> Training:
@@ -143,6 +144,7 @@ class TrainingQuerySet(LeasedQuerySet):
                 "architecture": config.architecture.value,
                 "hyperparameters": config.hyperparameters.model_dump(mode="json"),
                 "priority": priority,
+                "owner": owner,
             },
         )
         if created:

@@ -63,9 +63,9 @@ def bulk(request: HttpRequest) -> HttpResponse:
 
 def _asked(request: HttpRequest, action: Action) -> dict[str, Any]:
     ids, group = ids_of(request.GET.getlist("ids"), MOST), request.GET.get("status", "")
-    runs = Training.objects.visible()
+    runs = Training.objects.visible().select_related("owner")
     runs = runs.filter(status=group) if group in GROUPS[action] else runs.filter(pk__in=ids)
-    chosen = [Choice(run, wishes.refusal(action, run)) for run in runs[:MOST]]
+    chosen = [Choice(run, wishes.refusal(request.user, action, run)) for run in runs[:MOST]]
     counts = Training.objects.visible().by_status()
     return {
         "action": action,
@@ -78,7 +78,7 @@ def _asked(request: HttpRequest, action: Action) -> dict[str, Any]:
 
 def _do(request: HttpRequest, action: Action, ids: list[UUID]) -> HttpResponse:
     scratch = request.POST.get("from") == "scratch"
-    found = wishes.act(action, ids, from_scratch=scratch)
+    found = wishes.act(request.user, action, ids, from_scratch=scratch)
     done = sum(outcome.done for outcome in found)
     if done:
         messages.success(request, f"{done} training{'s' * (done > 1)} {DONE[action]}.")

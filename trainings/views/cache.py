@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from django.contrib import messages
+from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -16,6 +17,12 @@ from workers.engine.cache import Entry
 from .pages import dialog
 
 EVICTIONS_SHOWN = 10
+
+
+def _only_administrators(request: HttpRequest) -> None:
+    """What lies in the cache is everybody's."""
+    if not request.user.is_superuser:
+        raise PermissionDenied("The cache is everybody's: only administrators empty it.")
 
 
 @require_safe
@@ -39,6 +46,7 @@ def remove(request: HttpRequest, entry_id: str) -> HttpResponse:
     """Asks first; a post deletes the entry, unless a run uses it."""
     if request.method != "POST":
         return dialog(request, "cache/_remove.html", {"entry": _entry(entry_id)})
+    _only_administrators(request)
     try:
         _say_removed(request, folder().remove(entry_id))
     except KeyError:
@@ -55,6 +63,7 @@ def clear(request: HttpRequest) -> HttpResponse:
         entries = folder().entries()
         context = {"n_entries": len(entries), "bytes": sum(entry.bytes for entry in entries)}
         return dialog(request, "cache/_clear.html", context)
+    _only_administrators(request)
     try:
         gone, kept = folder().clear()
     except OSError as error:

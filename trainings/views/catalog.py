@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import shutil
-from functools import partial
 from typing import Any
 
 from django.contrib import messages
-from django.db import transaction
 from django.db.models import Count, Q
-from django.db.models.deletion import ProtectedError
 from django.forms import ModelForm as AnyModelForm
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST
 
-from trainings import nudge
+from trainings import catalog
 from trainings.forms import DatasetForm, ModelForm, TokenizationForm
 from trainings.models import Dataset, LanguageModel, Tokenization
-from trainings.models.catalog import Prepared, Status
+from trainings.models.catalog import Prepared
+from trainings.rights import changeable
 
 from .pages import back, dialog
 from .preparing import preparing
@@ -62,10 +59,7 @@ def tokenize(request: HttpRequest) -> HttpResponse:
 @require_POST
 def prepare_again(request: HttpRequest, kind: str, pk: str) -> HttpResponse:
     """A failed preparation is tried once more."""
-    rows = _kind(kind).objects
-    if rows.retry(pk):
-        nudge.prepare(rows.get(pk=pk))
-    else:
+    if not catalog.prepare_again(changeable(request.user, _kind(kind).objects.all(), pk)):
         messages.info(request, "Only what failed can be tried again.")
     return back(request, _home(kind))
 
@@ -73,24 +67,18 @@ def prepare_again(request: HttpRequest, kind: str, pk: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def delete(request: HttpRequest, kind: str, pk: str) -> HttpResponse:
     """Asks first and names what uses it; a post deletes what nothing uses."""
-    row = get_object_or_404(_kind(kind), pk=pk)
+    row = get_object_or_404(_kind(kind).objects.all(), pk=pk)
     users = _users(row)
     if request.method != "POST":
         context = {"row": row, "kind": kind, "home": _home(kind), **users}
         return dialog(request, "catalog/_delete.html", context)
-    try:
-        deleted = _delete(row)
-    except ProtectedError:
-        messages.error(request, f"{row} is in use and was not deleted.")
-    else:
-        say = f"{row} was deleted." if deleted else f"{row} is being prepared; wait until it ends."
-        messages.info(request, say)
+    reason = catalog.remove(changeable(request.user, type(row).objects.all(), pk))
+    messages.info(request, reason or f"{row} was deleted.")
     return HttpResponseRedirect(_home(kind))
 
 
 def _prepare(request: HttpRequest, form: AnyModelForm[Any], page: str) -> HttpResponse:
-    row = form.save()
-    nudge.prepare(row)
+    row = catalog.register(form, request.user)
     messages.success(request, f"{row} is being prepared.")
     return HttpResponseRedirect(reverse(page))
 
@@ -112,17 +100,6 @@ def _datasets_page(
 
 def _status(form: AnyModelForm[Any]) -> int:
     return 422 if form.is_bound and form.errors else 200
-
-
-def _delete(row: Prepared) -> bool:
-    """The row, unless a job holds it, and after the commit its files."""
-    with transaction.atomic():
-        # The condition is part of the statement: a job may claim the row at this moment.
-        idle = type(row).objects.filter(pk=row.pk).exclude(status=Status.RUNNING)
-        deleted, _ = idle.delete()
-        if deleted and row.folder.exists():
-            transaction.on_commit(partial(shutil.rmtree, row.folder))
-    return bool(deleted)
 
 
 def _users(row: Prepared) -> dict[str, Any]:

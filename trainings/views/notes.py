@@ -6,11 +6,12 @@ import uuid
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import get_object_or_404, render
+from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_POST
 
 from trainings.forms import NotesForm
+from trainings.rights import changeable
 
 from .cards import Card, shown
 from .pages import back, in_page
@@ -19,7 +20,7 @@ from .pages import back, in_page
 @require_POST
 def keep(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Keep what was written; the answer is the form, and the page's heading."""
-    run = get_object_or_404(shown(), pk=training_id)
+    run = changeable(request.user, shown(), training_id)
     form = NotesForm(request.POST, instance=run)
     kept = form.is_valid()
     if kept:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from django.db.models import QuerySet
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 from numpy.typing import NDArray
 
-from trainings.models import METRIC_FIELDS, Training
+from trainings.models import METRIC_FIELDS, Training, TrainingMetric
 from workers.engine.events import finite
 
 from .downsample import Point, downsample
@@ -64,6 +65,13 @@ def curves(run: Training, after: int, limit: int) -> Curves:
     series = {name: downsample(steps, table[:, i], limit) for i, name in enumerate(SERIES, 1)}
     series["elapsed"] = downsample(steps, _elapsed(run, table, max(after, 0)), limit)
     return Curves(series, rows[-1][0] if rows else max(after, 0))
+
+
+def telling_steps(points: QuerySet[TrainingMetric], limit: int) -> list[int]:
+    """At most so many steps (at least 4) that keep the shape of the loss, in their order."""
+    rows = list(points.values_list("step", "loss"))
+    table = np.array(rows, dtype=np.float64).reshape(-1, 2)
+    return [step for step, _ in downsample(table[:, 0].astype(np.int64), table[:, 1], limit)]
 
 
 @require_safe

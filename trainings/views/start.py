@@ -93,6 +93,7 @@ def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
             tokenization=form.cleaned_data["tokenization"],
             config=form.config,
             priority=form.cleaned_data["priority"] or Priority.NORMAL,
+            owner=request.user,
         )
     except ConfigError as error:
         for problem in error.problems:

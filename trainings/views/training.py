@@ -19,6 +19,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from trainings import logs, wishes
 from trainings.forms import NotesForm
 from trainings.models import Checkpoint, Training, TrainingMetric
+from trainings.rights import changeable
 
 from .cards import Card, card_of, changed
 from .density import density
@@ -66,7 +67,7 @@ def log(request: HttpRequest, training_id: uuid.UUID) -> HttpResponseBase:
 
 @require_POST
 def stop(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
-    if not Training.objects.request_stop(training_id):
+    if not Training.objects.request_stop(_changeable(request, training_id).pk):
         messages.info(request, "It had already ended, or is stopping.")
     return _changed(request, training_id)
 
@@ -78,7 +79,7 @@ def resume(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 
 @require_POST
 def run_next(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
-    if not Training.objects.run_next(training_id):
+    if not Training.objects.run_next(_changeable(request, training_id).pk):
         messages.info(request, "It no longer waits.")
     return _changed(request, training_id)
 
@@ -96,7 +97,8 @@ def retry(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 @require_POST
 def pin(request: HttpRequest, training_id: uuid.UUID, checkpoint_id: uuid.UUID) -> HttpResponse:
     """Keep a checkpoint for good, or leave it to the rule again."""
-    found = Checkpoint.objects.filter(pk=checkpoint_id, training=training_id)
+    run = _changeable(request, training_id)
+    found = Checkpoint.objects.filter(pk=checkpoint_id, training=run)
     if not found.update(pinned=request.POST.get("pinned") == "true"):
         messages.info(request, "This checkpoint has been deleted meanwhile.")
     if not in_page(request):
@@ -111,14 +113,20 @@ def delete(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """Asks first; a post deletes."""
     if request.method != "POST":
         return dialog(request, "training/_delete.html", {"card": card_of(training_id)})
-    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    run = _changeable(request, training_id)
     if wishes.delete(run):
         messages.success(request, f"{run.name} and its files are being deleted.")
     return _changed(request, training_id)
 
 
+def _changeable(request: HttpRequest, training_id: uuid.UUID) -> Training:
+    runs = Training.objects.visible().select_related("owner")
+    run: Training = changeable(request.user, runs, training_id)
+    return run
+
+
 def _restart(request: HttpRequest, training_id: uuid.UUID, *, from_scratch: bool) -> HttpResponse:
-    run = get_object_or_404(Training.objects.visible(), pk=training_id)
+    run = _changeable(request, training_id)
     if not wishes.restart(run, from_scratch=from_scratch):
         messages.info(request, "Only a failed or stopped run can be started again.")
     return _changed(request, training_id)

@@ -6,7 +6,7 @@ from typing import Any
 
 from django.core.management import BaseCommand
 
-from saestudio.access import login_link
+from saestudio.access.links import login_link
 
 
 class Command(BaseCommand):

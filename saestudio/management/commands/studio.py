@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 
-from saestudio.access import login_link
+from saestudio.access.links import login_link
 from saestudio.programs import write_supervisor_config
 from trainings import demo
 from trainings.models import Training

@@ -1,0 +1,1 @@
+"""Who gets in, how, and what they may do there."""

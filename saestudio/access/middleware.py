@@ -1,0 +1,61 @@
+"""Every request: whose it is, and whether they may do this."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib.auth.middleware import LoginRequiredMiddleware
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.http.response import HttpResponseBase
+
+from saestudio.errors import refusal
+
+from . import tokens
+from .roles import LOOKING, only_looks
+
+Answer = Callable[[HttpRequest], HttpResponseBase]
+
+
+class BearerToken:
+    """On the API: makes the request that of the token's user, whatever its cookies say.
+
+    Therefore no other site can send it, and it needs no CSRF token. Pages know no tokens: with one
+    of them nobody makes others, or changes a password.
+    """
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        text = tokens.given(request.headers.get("Authorization", ""))
+        if text is None or not request.path.startswith("/api/"):
+            return self.get_response(request)
+        token = tokens.bearer(text)
+        if token is None:
+            answer = refusal(401, "authorization", "This API token is unknown, revoked or expired.")
+            answer["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+            return answer
+        if not tokens.may(token, request.method or ""):
+            return refusal(403, "authorization", tokens.READ_ONLY)
+        request.user = token.user
+        request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
+        return self.get_response(request)
+
+
+class LoginRequired(LoginRequiredMiddleware):
+    """Login for every page, and the right to change something; the API says 401 itself."""
+
+    def process_view(
+        self,
+        request: HttpRequest,
+        view_func: Callable[..., HttpResponseBase],
+        view_args: Any,
+        view_kwargs: Any,
+    ) -> HttpResponseBase | None:
+        if only_looks(request, view_func):
+            raise PermissionDenied(LOOKING)
+        if request.path.startswith("/api/"):
+            return None
+        return super().process_view(request, view_func, view_args, view_kwargs)
