@@ -25,10 +25,16 @@ faults: $(VENV)/.test  ## break it on purpose; what is seen goes to docs/reliabi
 	@SAESTUDIO_WRITE_RELIABILITY=1 $(BIN)/python -m tests.on_postgres -m "fault and not long" \
 	  tests/faults
 
+# What is timed runs alone; the rest waits most of the time, so both databases wait together.
+LOAD     := tests/faults/test_load.py
+FAULTS   := -m "fault and long" tests/faults --ignore $(LOAD)
+faults-long: export SAESTUDIO_WRITE_RELIABILITY := 1
 faults-long: $(VENV)/.test  ## the faults that take minutes
-	@SAESTUDIO_WRITE_RELIABILITY=1 $(BIN)/python -m pytest -m "fault and long" tests/faults
-	@SAESTUDIO_WRITE_RELIABILITY=1 $(BIN)/python -m tests.on_postgres -m "fault and long" \
-	  tests/faults
+	@$(BIN)/python -m pytest -m "fault and long" $(LOAD)
+	@$(BIN)/python -m tests.on_postgres -m "fault and long" $(LOAD)
+	@$(BIN)/python -m pytest $(FAULTS) & sqlite=$$!; \
+	  $(BIN)/python -m tests.on_postgres $(FAULTS); postgres=$$?; \
+	  wait $$sqlite && exit $$postgres
 
 test-gpu: $(VENV)/.test  ## the kernels on a CUDA device
 	@TRITON_INTERPRET=0 $(BIN)/python -m pytest -m "gpu"

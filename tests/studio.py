@@ -59,6 +59,11 @@ class OwnRedis:
 
         wait_for(answers, "Redis to answer")
 
+    @property
+    def pid(self) -> int:
+        assert self._process, "it runs"
+        return self._process.pid
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process:
             self._process.send_signal(number)

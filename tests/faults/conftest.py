@@ -35,7 +35,8 @@ class Fault:
 @pytest.fixture
 def fault(request: pytest.FixtureRequest) -> Iterator[Fault]:
     """The case's name and promise are the test's docstring: `case: promise`."""
-    case, _, promise = " ".join((request.function.__doc__ or "").split()).partition(": ")
+    said = (request.function.__doc__ or "").partition("\n\n")[0]
+    case, _, promise = " ".join(said.split()).partition(": ")
     assert promise, "a case says in its docstring what it breaks: and what it promises"
     found = Fault()
     yield found

@@ -6,6 +6,7 @@ A case replaces its own row and leaves the others, so that parts of the suite ca
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import os
 import platform
@@ -46,11 +47,13 @@ def keep(case: str, promise: str, measured: dict[str, object]) -> None:
     words = ", ".join(f"{name}: {_shown(value)}" for name, value in measured.items())
     today = datetime.datetime.now(datetime.UTC).date().isoformat()
     new = Row(case, promise, database(), words, today)
-    rows = [row for row in _rows(FILE) if (row.case, row.database) != (new.case, new.database)]
-    rows = sorted([*rows, new], key=lambda row: (row.case, row.database))
-    lines = ",\n".join(" " + json.dumps(asdict(row), ensure_ascii=False) for row in rows)
-    FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-    PAGE.write_text(page(rows), encoding="utf-8")
+    with FILE.open("r+") as held:  # another database's cases may end at the same moment
+        fcntl.flock(held, fcntl.LOCK_EX)
+        rows = [row for row in _rows(FILE) if (row.case, row.database) != (new.case, new.database)]
+        rows = sorted([*rows, new], key=lambda row: (row.case, row.database))
+        lines = ",\n".join(" " + json.dumps(asdict(row), ensure_ascii=False) for row in rows)
+        FILE.write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+        PAGE.write_text(page(rows), encoding="utf-8")
 
 
 def page(rows: list[Row]) -> str:

@@ -5,13 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import statistics
-import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
@@ -20,7 +17,7 @@ import websockets
 from tests.conftest import run_async
 from tests.faults.conftest import Fault, Ground
 from tests.faults.test_processes import stop
-from tests.studio import ROOT, Studio, wait_for
+from tests.studio import ROOT, Studio, child_of, wait_for
 
 pytestmark = [pytest.mark.fault, pytest.mark.studio, pytest.mark.long]
 
@@ -161,39 +158,63 @@ def test_many_points(spare: Studio, fault: Fault) -> None:
     assert not over
 
 
-def test_being_watched_costs_little(ground: Ground, fault: Fault, tmp_path: Path) -> None:
-    """A run in the studio beside the same run of the bare engine: rows, events and logs cost less
-    than 3 % of its throughput."""
+ROUNDS, WINDOW = 20, 1.0
+
+
+def test_being_watched_costs_little(ground: Ground, fault: Fault) -> None:
+    """A run in the studio beside the same run of the bare engine: rows, events and logs take less
+    than 3 % of the processors, and no more of the run's throughput.
+
+    The studio is frozen for a second and thawed for a second in turn: a frozen one does nothing.
+    """
+    pk = ground.api.start(
+        "watched", num_steps=1_000_000, checkpoint_interval=100_000, log_interval=10
+    )
+    wait_for(lambda: ground.api.get(pk)["current_step"] > 200, "the training")
+    child = child_of(pk)
+    assert child
+    studio = [psutil.Process(ground.redis.pid)]
+    for program in ground.studio.processes.values():
+        process = psutil.Process(program.pid)
+        studio += [process, *(each for each in process.children() if each != child)]
     ratios = []
-    for number in range(3):
-        pk = ground.api.start(
-            f"watched {number}", num_steps=4000, checkpoint_interval=4000, log_interval=10
-        )
-        assert ground.api.ended(pk)["status"] == "completed"
-        folder = ground.studio.home / "trainings" / pk / "attempt-1"
-        points = ground.api.session.get(f"{ground.api.root}/{pk}/metrics").json()
-        watched = _tokens_per_second(points)
-        bare = tmp_path / f"{number}"
-        bare.mkdir()
-        (bare / "run.json").write_bytes((folder / "run.json").read_bytes())
-        done = subprocess.run(
-            [sys.executable, "-m", "workers.engine", str(bare)],
-            cwd=ROOT,
-            env=ground.studio.environment,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-        events = [json.loads(line) for line in done.stdout.splitlines()]
-        ratios.append(watched / _tokens_per_second(events))
-    fault.measured["share of the bare engine's throughput"] = f"{statistics.median(ratios):.1%}"
-    assert statistics.median(ratios) > 0.97
+    begun, used = time.monotonic(), _processor_seconds(studio)
+    try:
+        for _ in range(ROUNDS):
+            written = {True: 0.0, False: 0.0}
+            for frozen in (True, False, False, True):
+                for process in studio:
+                    (process.suspend if frozen else process.resume)()
+                written[frozen] += _written_per_second(child)
+            ratios.append(written[False] / written[True])
+    finally:
+        for process in studio:
+            process.resume()
+    # While it was frozen it could use nothing, and what was left to do then it did afterwards.
+    capacity = (time.monotonic() - begun) * psutil.cpu_count()
+    share = (_processor_seconds(studio) - used) / capacity
+    ratio = statistics.mean(ratios)
+    error = 2 * statistics.stdev(ratios) / len(ratios) ** 0.5
+    fault.measured |= {
+        "share of the processors": f"{share:.1%}",
+        "share of the bare engine's throughput": f"{ratio:.1%} ± {error:.1%}",
+    }
+    ground.api.delete(pk)
+    assert share < 0.03
+    # Other work on the machine moves the throughput more than the studio does: what is asked is
+    # whether the windows prove a cost above that.
+    assert ratio + error > 0.97
 
 
-def _tokens_per_second(points: list[dict[str, Any]]) -> float:
-    """The median over the windows after the first tenth."""
-    found = [p["tokens_per_second"] for p in points if p.get("tokens_per_second")]
-    return statistics.median(found[len(found) // 10 :])
+def _written_per_second(child: psutil.Process) -> float:
+    """How many bytes of events the engine writes: as many a step, whoever reads them and when."""
+    begun, before = time.monotonic(), child.io_counters().write_chars
+    time.sleep(WINDOW)
+    return float(child.io_counters().write_chars - before) / (time.monotonic() - begun)
+
+
+def _processor_seconds(processes: list[psutil.Process]) -> float:
+    return float(sum(sum(process.cpu_times()[:2]) for process in processes))
 
 
 def test_a_reader_that_never_reads(ground: Ground, fault: Fault) -> None:
