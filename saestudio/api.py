@@ -15,6 +15,7 @@ from ninja.parser import Parser
 from ninja.security import HttpBearer, SessionAuth
 from ninja.throttling import AuthRateThrottle
 
+from saestudio.errors import SENTENCES
 from templates_app.api import router as templates
 from trainings.api import datasets, models, saes, tokenizations
 from trainings.api import router as trainings
@@ -27,6 +28,17 @@ account page), or from a page of the studio with its session and CSRF token.
 Every refusal has one shape: `{"errors": [{"field": ..., "message": ...}]}`. Live events come over
 the WebSocket `/ws/training/{id}`; docs/api.md says more of them, and has examples.
 """
+
+
+REFUSALS: Final = {
+    400: "The body is no JSON",
+    401: "No token, or one that is not valid",
+    403: "Role, token or owner do not allow it",
+    413: "The body is larger than is read",
+    422: "A value is wrong; `field` names it",
+    429: "Too many calls; `Retry-After` says when to go on",
+    503: "The database is away",
+}
 
 
 class Token(HttpBearer):
@@ -47,7 +59,22 @@ def _no_number(name: str) -> NoReturn:
     raise ValueError(f"{name} is no JSON number.")
 
 
-api = NinjaAPI(
+class StudioAPI(NinjaAPI):
+    """Its schema names, beside what each operation says, the refusals that any may give."""
+
+    def get_openapi_schema(self, **more: Any) -> Any:
+        schema = super().get_openapi_schema(**more)
+        shape = {"$ref": "#/components/schemas/Errors"}
+        for methods in schema["paths"].values():
+            for operation in methods.values():
+                for status, why in REFUSALS.items():
+                    content = {"application/json": {"schema": shape}}
+                    said = {"description": why, "content": content}
+                    operation["responses"].setdefault(status, said)
+        return schema
+
+
+api = StudioAPI(
     title="SAE Studio",
     version="1",
     description=DESCRIPTION,
@@ -115,6 +142,8 @@ def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
 
 
 @api.exception_handler(HttpError)
-def _no_json(request: HttpRequest, error: HttpError) -> HttpResponse:
+def _refused(request: HttpRequest, error: HttpError) -> HttpResponse:
+    if error.status_code == 403:  # the only one that is no matter of the body
+        return refuse(request, 403, [Problem(*SENTENCES[403])])
     why = f"The body is no JSON: {error.__cause__}" if error.__cause__ else str(error)
     return refuse(request, error.status_code, [Problem("body", why)])

@@ -14,6 +14,7 @@ from django.urls import path  # noqa: E402
 
 from trainings.consumers import TrainingConsumer, TrainingsConsumer  # noqa: E402
 
+from .access.sockets import TokenAuth  # noqa: E402
 from .origin import SameOrigin  # noqa: E402
 
 # Django's path() is typed for views; Channels routes consumers with it all the same.
@@ -23,5 +24,5 @@ routes: list[Any] = [
 ]
 websocket = URLRouter(routes)
 application = ProtocolTypeRouter(
-    {"http": http, "websocket": SameOrigin(AuthMiddlewareStack(websocket))}
+    {"http": http, "websocket": SameOrigin(AuthMiddlewareStack(TokenAuth(websocket)))}
 )

@@ -1,30 +1,49 @@
-"""Whether the studio runs: for the start script and for whoever watches a server."""
+"""Whether the studio runs: for the start, for load balancers, for whoever watches a server."""
 
 from __future__ import annotations
 
+import shutil
+
+from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
 from django.db import OperationalError, connection
-from django.http import HttpRequest, JsonResponse
-from django.views.decorators.http import require_GET
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.http import require_safe
+from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import generate_latest
 from redis.exceptions import RedisError
 
+from trainings.models import Worker
 from workers.broker import broker
 
+from .measures import registry
+
+OK = "ok"
+# Less room than this, and neither a checkpoint nor the database can count on being written.
+LEAST_DISK = 10**9
+
 
 @login_not_required
-@require_GET
+@require_safe
 def healthz(request: HttpRequest) -> JsonResponse:
     """The process answers."""
-    return JsonResponse({"status": "ok"})
+    return JsonResponse({"status": OK})
 
 
 @login_not_required
-@require_GET
+@require_safe
 def readyz(request: HttpRequest) -> JsonResponse:
-    """The process and what it needs answer; 503 with the names of what does not."""
-    parts = {"database": _database(), "redis": _redis()}
-    ready = all(state == "ok" for state in parts.values())
+    """All that a training needs is there; 503 with the names of what is not."""
+    parts = {"database": _database(), "redis": _redis(), "disk": _disk()}
+    parts["workers"] = _workers() if parts["database"] == OK else "unknown"
+    ready = all(state == OK for state in parts.values())
     return JsonResponse(parts, status=200 if ready else 503)
+
+
+@require_safe
+def metrics(request: HttpRequest) -> HttpResponse:
+    """What Prometheus reads; with an API token, as any script."""
+    return HttpResponse(generate_latest(registry()), content_type=CONTENT_TYPE_LATEST)
 
 
 def _database() -> str:
@@ -32,7 +51,7 @@ def _database() -> str:
         connection.ensure_connection()
     except OperationalError:
         return "unreachable"
-    return "ok"
+    return OK
 
 
 def _redis() -> str:
@@ -40,4 +59,16 @@ def _redis() -> str:
         broker().client.ping()
     except RedisError:
         return "unreachable"
-    return "ok"
+    return OK
+
+
+def _disk() -> str:
+    free = shutil.disk_usage(settings.HOME).free
+    return OK if free > LEAST_DISK else f"only {free / 1e6:,.0f} MB are free"
+
+
+def _workers() -> str:
+    """Each kind must have been seen within the last minute."""
+    alive = set(Worker.objects.alive().values_list("kind", flat=True).distinct())
+    missing = [kind for kind in Worker.Kind.values if kind not in alive]
+    return f"no {' and no '.join(missing)} is seen" if missing else OK

@@ -38,7 +38,7 @@ _WORKER = ("-m", "dramatiq", "workers.boot", "--processes", "1", "--threads", "1
 COMMANDS = {
     "web": (
         "-m",
-        "daphne",
+        "saestudio.server",
         "--bind",
         "{bind}",
         "--port",

@@ -6,6 +6,7 @@ A bad value stops the start with a sentence that names the variable.
 from __future__ import annotations
 
 import os
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -143,6 +144,7 @@ INSTALLED_APPS = [
     "django.contrib.staticfiles",
     "channels",
     "django_htmx",
+    "axes",
     "ninja",
     "saestudio",
     "trainings",
@@ -163,6 +165,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "saestudio.urls"
@@ -197,9 +200,18 @@ CHANNEL_LAYERS = {
 }
 
 AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
+    "axes.backends.AxesStandaloneBackend",
     "saestudio.access.roles.Roles",
 ]
+# Of one user from one address: behind a proxy all have the same one, and nobody shuts others out.
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 10
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_ON_SUCCESS = True
+AXES_LOCKOUT_TEMPLATE = "registration/locked.html"
+AXES_DISABLE_ACCESS_LOG = True
+AXES_VERBOSE = False
+
 LOGIN_URL = "login"
 LOGIN_REDIRECT_URL = "trainings"
 LOGOUT_REDIRECT_URL = "login"
@@ -253,7 +265,7 @@ LOGGING = {
         }
     },
     # It writes whole addresses, in which a webhook may have its secret.
-    "loggers": {"httpx": {"level": "WARNING"}},
+    "loggers": {"httpx": {"level": "WARNING"}, "axes": {"level": "WARNING"}},
     "root": {
         "handlers": ["stderr"],
         "level": os.environ.get("SAESTUDIO_LOG_LEVEL", "INFO").upper(),

@@ -8,7 +8,7 @@ from .access import account
 from .access.links import use_login_link
 from .access.roles import viewers_may
 from .api import api
-from .health import healthz, readyz
+from .health import healthz, metrics, readyz
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("templates_app.urls")),
@@ -23,6 +23,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", admin.site.urls),
     path("healthz", healthz, name="healthz"),
     path("readyz", readyz, name="readyz"),
+    path("metrics", metrics, name="metrics"),
 ]
 
 handler403 = "saestudio.errors.permission_denied"

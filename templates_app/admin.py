@@ -1,3 +1,5 @@
+"""Training templates as an administrator sees them."""
+
 from django.contrib import admin
 
 from .models import TrainingTemplate
@@ -5,6 +7,19 @@ from .models import TrainingTemplate
 
 @admin.register(TrainingTemplate)
 class TrainingTemplateAdmin(admin.ModelAdmin[TrainingTemplate]):
-    list_display = ("name", "architecture", "is_favorite", "usage_count", "updated_at")
-    list_filter = ("is_favorite", "architecture")
+    """Settings are changed where they are checked: on the page, or over the API."""
+
+    list_display = (
+        "name",
+        "architecture",
+        "owner",
+        "is_favorite",
+        "usage_count",
+        "last_used_at",
+        "updated_at",
+    )
+    list_filter = ("is_favorite", "architecture", "owner")
     search_fields = ("name", "description")
+    list_select_related = ("owner",)
+    fields = ("name", "description", "is_favorite", "owner", "architecture", "hyperparameters")
+    readonly_fields = ("architecture", "hyperparameters")

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema, Status
 from pydantic import Field
 
-from trainings.api.schemas import Errors
+from trainings.api.schemas import Errors, example
 from trainings.rights import changeable
 from workers.engine.config import ConfigError
 
@@ -23,6 +23,12 @@ router = Router()
 
 
 class TemplateIn(Schema):
+    model_config = example(
+        name="wide and sparse",
+        architecture="jumprelu",
+        hyperparameters={"num_steps": 50_000, "target_l0": 32},
+    )
+
     name: str
     description: str = ""
     architecture: str = ""
@@ -49,6 +55,8 @@ class TemplatePage(Schema):
 
 
 class FavoriteIn(Schema):
+    model_config = example(is_favorite=True)
+
     is_favorite: bool
 
 

@@ -1,63 +1,199 @@
-"""The tables as an administrator sees them; metrics are too many to be listed."""
+"""The tables as an administrator sees them; metrics are too many to be listed.
 
-from django.contrib import admin
+What changes a training goes through the same transitions as on its page: state cannot be typed in,
+and a row is not deleted before its files are.
+"""
 
-from .models import Checkpoint, Dataset, LanguageModel, Rehearsal, Sae, Tokenization, Training
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any, ClassVar
+
+from django.contrib import admin, messages
+from django.db.models import QuerySet
+from django.http import HttpRequest
+
+from . import catalog, wishes
+from .models import (
+    Checkpoint,
+    Dataset,
+    LanguageModel,
+    Rehearsal,
+    Sae,
+    Tag,
+    Tokenization,
+    Training,
+    Worker,
+)
+from .models.catalog import Prepared
+from .wishes import Action
+
+
+class Kept(admin.ModelAdmin[Any]):
+    """Rows that the studio makes itself: to be looked at."""
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(Training)
 class TrainingAdmin(admin.ModelAdmin[Training]):
+    """Name, notes, tags and owner can be changed; the rest happens by actions."""
+
     list_display = (
         "name",
-        "status",
-        "priority",
+        "shown_status",
+        "owner",
         "architecture",
         "model",
         "layer",
         "current_step",
+        "priority",
+        "attempt",
         "created_at",
+        "completed_at",
     )
-    list_filter = ("status", "architecture")
-    search_fields = ("name", "id")
-    list_select_related = ("model",)
+    list_filter = ("status", "architecture", "model", "owner", "tags", "created_at")
+    search_fields = ("name", "id", "notes", "error_message")
+    list_select_related = ("model", "owner")
+    date_hierarchy = "created_at"
+    fields = ("name", "notes", "tags", "owner")
+    autocomplete_fields = ("tags",)
+    actions = ("stop", "resume", "retry", "retry_from_scratch", "delete_with_files")
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Training]:
+        return Training.objects.visible()
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Training | None = None) -> bool:
+        """By the action, which removes the files, too."""
+        return False
+
+    @admin.action(description="Stop: save a checkpoint and the SAE, then end")
+    def stop(self, request: HttpRequest, chosen: QuerySet[Training]) -> None:
+        self._act(request, "stop", chosen)
+
+    @admin.action(description="Resume from the newest checkpoint")
+    def resume(self, request: HttpRequest, chosen: QuerySet[Training]) -> None:
+        self._act(request, "resume", chosen)
+
+    @admin.action(description="Retry from the newest checkpoint")
+    def retry(self, request: HttpRequest, chosen: QuerySet[Training]) -> None:
+        self._act(request, "retry", chosen)
+
+    @admin.action(description="Retry from scratch")
+    def retry_from_scratch(self, request: HttpRequest, chosen: QuerySet[Training]) -> None:
+        self._act(request, "retry", chosen, from_scratch=True)
+
+    @admin.action(description="Delete with all files")
+    def delete_with_files(self, request: HttpRequest, chosen: QuerySet[Training]) -> None:
+        self._act(request, "delete", chosen)
+
+    def _act(
+        self,
+        request: HttpRequest,
+        action: Action,
+        chosen: QuerySet[Training],
+        *,
+        from_scratch: bool = False,
+    ) -> None:
+        ids = list(chosen.values_list("pk", flat=True))
+        outcomes = wishes.act(request.user, action, ids, from_scratch=from_scratch)
+        for (done, message), n in Counter((o.done, o.message) for o in outcomes).items():
+            level = messages.SUCCESS if done else messages.WARNING
+            self.message_user(request, f"{n} × {message}", level)
+
+
+class PreparedAdmin(admin.ModelAdmin[Any]):
+    """What a job prepares: it can be tried again, and deleted where nothing uses it."""
+
+    actions = ("prepare_again", "delete_unused")
+    readonly_fields = ("status", "progress", "progress_note", "error_message", "size_bytes")
+    fields: ClassVar[Any] = ("name", "owner", *readonly_fields)
+    list_select_related: ClassVar[Any] = ("owner",)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        """By the action, which removes the files, too."""
+        return False
+
+    @admin.action(description="Prepare again what failed")
+    def prepare_again(self, request: HttpRequest, chosen: QuerySet[Prepared]) -> None:
+        done = sum(catalog.prepare_again(row) for row in chosen)
+        self.message_user(request, f"{done} of {len(chosen)} are prepared again.")
+
+    @admin.action(description="Delete with all files, unless in use")
+    def delete_unused(self, request: HttpRequest, chosen: QuerySet[Prepared]) -> None:
+        for row in chosen:
+            reason = catalog.remove(row)
+            level = messages.WARNING if reason else messages.SUCCESS
+            self.message_user(request, reason or f"{row} was deleted.", level)
 
 
 @admin.register(LanguageModel)
-class LanguageModelAdmin(admin.ModelAdmin[LanguageModel]):
-    list_display = ("name", "source", "architecture", "d_model", "n_layers", "status")
-    list_filter = ("status", "source")
+class LanguageModelAdmin(PreparedAdmin):
+    list_display = ("name", "source", "architecture", "d_model", "n_layers", "status", "owner")
+    list_filter = ("status", "source", "owner")
     search_fields = ("name", "location")
 
 
 @admin.register(Dataset)
-class DatasetAdmin(admin.ModelAdmin[Dataset]):
-    list_display = ("name", "source", "n_documents", "status")
-    list_filter = ("status", "source")
+class DatasetAdmin(PreparedAdmin):
+    list_display = ("name", "source", "n_documents", "status", "owner")
+    list_filter = ("status", "source", "owner")
     search_fields = ("name", "location")
 
 
 @admin.register(Tokenization)
-class TokenizationAdmin(admin.ModelAdmin[Tokenization]):
-    list_display = ("dataset", "model", "context_length", "n_tokens", "status")
-    list_filter = ("status",)
-    list_select_related = ("dataset", "model")
+class TokenizationAdmin(PreparedAdmin):
+    list_display = ("dataset", "model", "context_length", "n_tokens", "status", "owner")
+    list_filter = ("status", "model", "owner")
+    search_fields = ("dataset__name", "model__name")
+    list_select_related = ("dataset", "model", "owner")
+    fields = ("owner", *PreparedAdmin.readonly_fields)
+
+
+@admin.register(Tag)
+class TagAdmin(admin.ModelAdmin[Tag]):
+    list_display = ("name",)
+    search_fields = ("name",)
 
 
 @admin.register(Checkpoint)
-class CheckpointAdmin(admin.ModelAdmin[Checkpoint]):
+class CheckpointAdmin(Kept):
     list_display = ("training", "step", "attempt", "fvu", "pinned", "size_bytes", "created_at")
-    list_filter = ("pinned",)
+    list_filter = ("pinned", "created_at")
+    search_fields = ("training__name", "sha256")
     list_select_related = ("training",)
 
 
 @admin.register(Rehearsal)
-class RehearsalAdmin(admin.ModelAdmin[Rehearsal]):
+class RehearsalAdmin(Kept):
     list_display = ("__str__", "status", "beside_training", "asked_at", "ended_at")
     list_filter = ("status",)
     list_select_related = ("tokenization__dataset", "tokenization__model")
 
 
 @admin.register(Sae)
-class SaeAdmin(admin.ModelAdmin[Sae]):
+class SaeAdmin(Kept):
     list_display = ("training", "step", "format", "path", "created_at")
+    list_filter = ("format", "created_at")
+    search_fields = ("training__name", "path")
     list_select_related = ("training",)
+
+
+@admin.register(Worker)
+class WorkerAdmin(Kept):
+    list_display = ("kind", "host", "pid", "started_at", "seen_at")
+    list_filter = ("kind", "host")
+    search_fields = ("host",)

@@ -14,8 +14,8 @@ django.setup()
 from dramatiq import Worker  # noqa: E402 (Django first)
 from dramatiq.middleware import Middleware  # noqa: E402
 
-from workers import actors, supervisor  # noqa: E402
-from workers.broker import broker  # noqa: E402
+from workers import actors, pulse, supervisor  # noqa: E402
+from workers.broker import TRAININGS, broker  # noqa: E402
 from workers.engine.parent import die_with_parent  # noqa: E402
 
 
@@ -45,6 +45,10 @@ class OneRunAtATime(Middleware):
     def before_worker_boot(self, broker: object, worker: Worker) -> None:
         """A worker busy with one run must not hold the next one back from an idle worker."""
         worker.queue_prefetch = 1
+
+    def after_worker_boot(self, broker: object, worker: Worker) -> None:
+        trains = TRAININGS in (worker.consumer_whitelist or (TRAININGS,))
+        pulse.begin("trainer" if trains else "jobs")
 
     def before_worker_shutdown(self, broker: object, worker: Worker) -> None:
         """Asynchronous exceptions land anywhere, even inside a write; a flag is looked at."""

@@ -125,7 +125,7 @@ class Attempt:
         self.lines: queue.Queue[str | None] = queue.Queue()
         self.final: Event | None = None
         self.told: signal.Signals | None = None
-        self.hung, self._phase = "", "starting"
+        self.hung, self._phase, self._step = "", "starting", training.current_step
         self._asked = self._pulsed = self._said_last = 0.0
         self._silence = Silence()
         clear_leftovers(training)
@@ -229,6 +229,7 @@ class Attempt:
         if event["event"] == "beat":
             return
         self._phase = event.get("phase", self._phase)
+        self._step = event.get("step") or self._step
         self._log(event)
         if event["event"] == "stopped" and self.told is None and shutting_down.wait(GROUP_SIGNAL):
             # Whoever ended this worker ended its child, too: nobody asked for this run to stop.
@@ -273,7 +274,7 @@ class Attempt:
 
     def _close(self, returncode: int) -> None:
         if self.final is None:
-            self.final = self._last_word(returncode)
+            self.final = {"step": self._step, **self._last_word(returncode)}
             self._log(self.final)
             if self.final["event"] in FINAL:
                 self.recorder.take(self.final)

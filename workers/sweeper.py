@@ -38,6 +38,13 @@ def sweep() -> None:
     _catalog()
     _rehearsals()
     _webhook()
+    _workers()
+
+
+def _workers() -> None:
+    from trainings.models import Worker
+
+    Worker.objects.forget()
 
 
 def _trainings() -> None:
@@ -149,6 +156,9 @@ def main() -> None:
     django.setup()
     from django.db import close_old_connections, connection
 
+    from workers import pulse
+
+    pulse.begin("sweeper")
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())

@@ -48,5 +48,5 @@ def use_login_link(request: HttpRequest, token: str) -> HttpResponse:
     user = User.objects.filter(username=LOCAL_USER, is_active=True).first()
     if user is None or not links.check_token(user, token):
         return render(request, "registration/link_used.html", status=403)
-    login(request, user, backend="django.contrib.auth.backends.ModelBackend")
+    login(request, user, backend="saestudio.access.roles.Roles")
     return redirect(settings.LOGIN_REDIRECT_URL)

@@ -15,6 +15,7 @@ from saestudio.errors import refusal
 from . import tokens
 from .roles import LOOKING, only_looks
 
+TAKES_TOKENS = ("/api/", "/metrics")
 Answer = Callable[[HttpRequest], HttpResponseBase]
 
 
@@ -30,7 +31,7 @@ class BearerToken:
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase:
         text = tokens.given(request.headers.get("Authorization", ""))
-        if text is None or not request.path.startswith("/api/"):
+        if text is None or not request.path.startswith(TAKES_TOKENS):
             return self.get_response(request)
         token = tokens.bearer(text)
         if token is None:

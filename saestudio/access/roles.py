@@ -11,8 +11,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
-from django.contrib.auth.backends import BaseBackend
-from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.contrib.auth.backends import ModelBackend
 
 SAFE: Final = ("GET", "HEAD", "OPTIONS")
 MEMBERS: Final = "members"
@@ -38,12 +37,14 @@ def role_of(user: Any) -> Role:
     return Role.MEMBER if user._is_member else Role.VIEWER
 
 
-class Roles(BaseBackend):
-    """Answers `user.has_perm` for members; Django itself answers for superusers."""
+class Roles(ModelBackend):
+    """Passwords as Django checks them; rights by role. Superusers have all, as Django has it."""
 
-    def has_perm(
-        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Any = None
-    ) -> bool:
+    def get_all_permissions(self, user_obj: Any, obj: Any = None) -> set[str]:
+        """None by name: those kept in Django's own tables have no meaning here."""
+        return set()
+
+    def has_perm(self, user_obj: Any, perm: str, obj: Any = None) -> bool:
         """`add` is of every member; `change` and `delete` of the owner of the row that is given."""
         app, _, name = perm.partition(".")
         verb = name.partition("_")[0]

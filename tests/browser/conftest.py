@@ -60,7 +60,7 @@ def web(redis_url: str, home: Path, seed: str) -> Studio:
 
 def _answers(studio: Studio) -> bool:
     try:
-        with urllib.request.urlopen(f"{studio.url}/readyz", timeout=5):
+        with urllib.request.urlopen(f"{studio.url}/healthz", timeout=5):
             return True
     except (urllib.error.URLError, OSError):
         return False

@@ -27,7 +27,7 @@ def impatient_port(stage: Studio) -> Iterator[int]:
     with (
         log,
         subprocess.Popen(
-            [sys.executable, "-m", "daphne", *words, "saestudio.asgi:application"],
+            [sys.executable, "-m", "saestudio.server", *words, "saestudio.asgi:application"],
             cwd=ROOT,
             env=stage.environment,
             stdout=log,

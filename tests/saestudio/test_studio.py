@@ -61,7 +61,7 @@ def test_the_studio_starts_heals_stops_and_starts_again(tmp_path: Path) -> None:
     page = f"http://127.0.0.1:{port}/models"
     with started(home, port) as link:
         assert browser.get(link).status_code == 200
-        [web] = [p for p in processes_of(home) if "daphne" in p.cmdline()]
+        [web] = [p for p in processes_of(home) if "saestudio.server" in p.cmdline()]
         web.kill()
 
         def answers() -> bool:

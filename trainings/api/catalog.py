@@ -19,7 +19,7 @@ from trainings.models.catalog import Prepared
 from trainings.rights import changeable
 from workers.engine.config import ConfigError, Problem
 
-from .schemas import Errors, Text
+from .schemas import SOME_ID, Errors, Text, example
 
 models, datasets, tokenizations = Router(), Router(), Router()
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -80,6 +80,8 @@ class TokenizationOut(PreparedOut):
 
 
 class ModelIn(Schema):
+    model_config = example(source="hub", location="HuggingFaceTB/SmolLM2-135M")
+
     source: Literal["hub", "folder"]
     location: Annotated[Text, Field(min_length=1, max_length=500)] = Field(
         description="A Hugging Face id, or a folder under an allowed root."
@@ -89,6 +91,8 @@ class ModelIn(Schema):
 
 
 class DatasetIn(Schema):
+    model_config = example(source="hub", location="roneneldan/TinyStories")
+
     source: Literal["hub", "file"]
     location: Annotated[Text, Field(min_length=1, max_length=500)] = Field(
         description="A Hugging Face id, or a file under an allowed root."
@@ -101,6 +105,8 @@ class DatasetIn(Schema):
 
 
 class TokenizationIn(Schema):
+    model_config = example(dataset_id=SOME_ID, model_id=SOME_ID, context_length=256)
+
     dataset_id: UUID
     model_id: UUID
     context_length: Annotated[int, Field(ge=8, le=2**31 - 1)] = 256

@@ -7,13 +7,21 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import AfterValidator, Field, StringConstraints, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator
 
 from trainings.models import Training, tag
 from trainings.models.training import MAX_NOTES
 from trainings.models.transitions import PRIORITIES
 from trainings.wishes import Action
 from workers.engine.config import Architecture
+
+
+def example(**values: Any) -> ConfigDict:
+    """Configuration of a schema that shows what a call looks like."""
+    return ConfigDict(json_schema_extra={"examples": [values]})
+
+
+SOME_ID = "0b0e4a5e-6f0c-4b7e-9a86-0d1f0a6f4c11"
 
 
 def _without_nulls(text: str) -> str:
@@ -74,6 +82,13 @@ class TrainingOut(Schema):
 class EstimateIn(Schema):
     """docs/hyperparameters.md says what each hyperparameter is; those left out take defaults."""
 
+    model_config = example(
+        tokenization_id=SOME_ID,
+        layer=5,
+        architecture="jumprelu",
+        hyperparameters={"num_steps": 100_000, "target_l0": 64},
+    )
+
     tokenization_id: UUID
     layer: Annotated[int, Field(ge=0, le=2**31 - 1)]
     architecture: Architecture
@@ -81,6 +96,14 @@ class EstimateIn(Schema):
 
 
 class TrainingIn(EstimateIn):
+    model_config = example(
+        name="smollm2-135m-l5-jumprelu",
+        tokenization_id=SOME_ID,
+        layer=5,
+        architecture="jumprelu",
+        hyperparameters={"num_steps": 100_000, "target_l0": 64},
+    )
+
     name: Name
     priority: Priority = 0
 
@@ -110,6 +133,8 @@ class EstimateOut(Schema):
 class TrainingChange(Schema):
     """What is left out stays as it is; `tags` replaces all of them."""
 
+    model_config = example(notes="Dead latents rise after step 40,000.", tags=["sweep 3"])
+
     name: Name | None = None
     priority: Priority | None = None
     notes: Annotated[Text, Field(max_length=MAX_NOTES)] | None = None
@@ -128,10 +153,14 @@ class TrainingChange(Schema):
 
 
 class RetryIn(Schema):
+    model_config = example(from_scratch=True)
+
     from_scratch: bool = False
 
 
 class BulkIn(Schema):
+    model_config = example(action="retry", ids=[SOME_ID], from_scratch=False)
+
     action: Action
     ids: list[UUID] = Field(min_length=1, max_length=500)
     from_scratch: bool = False
@@ -180,6 +209,8 @@ class CheckpointOut(Schema):
 
 
 class CheckpointIn(Schema):
+    model_config = example(pinned=True)
+
     pinned: bool
 
 

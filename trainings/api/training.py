@@ -88,7 +88,7 @@ def list_trainings(
 def start_training(
     request: HttpRequest,
     payload: TrainingIn,
-    idempotency_key: Annotated[str, Header(min_length=1, max_length=255)] | None = None,
+    idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
 ) -> Status[Any]:
     """Queue a training; hyperparameters left out take their defaults.
 

@@ -30,7 +30,7 @@ class Follower:
             self._training.refresh_from_db()
             if self._training.status != Status.PENDING:
                 break
-        self._watch()
+        self.watch()
 
     def _hear(self, event: dict[str, Any]) -> None:
         match event["event"]:
@@ -45,14 +45,24 @@ class Follower:
     def _share(self, event: dict[str, Any]) -> float:
         return float((event.get("step") or 0) / self._training.num_steps)
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         """Until the run has ended, whoever runs it."""
         training = self._training
         training.refresh_from_db()
         while not training.has_ended:
-            self._display.update(training.progress, f"run by {training.worker or 'a worker'}")
+            self._display.update(training.progress, _state(training))
             time.sleep(_LOOK_EVERY)
             training.refresh_from_db()
+
+
+def _state(training: Training) -> str:
+    """What is known of a run that another process runs."""
+    if training.phase == "training" and training.latest.get("loss") is not None:
+        return _numbers(training.latest)
+    if training.status == Status.RUNNING:
+        phase = training.phase.replace("_", " ") or "running"
+        return f"{phase}, by {training.worker}"
+    return "waiting for a worker"
 
 
 def _numbers(event: dict[str, Any]) -> str:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
 from django.core.management.base import CommandError
 from django.db.models import Q
 
+from trainings.models import Training
 from trainings.models.catalog import Dataset, LanguageModel, Prepared, Status, Tokenization
 
+MOST_NAMES = 10
+LEAST_PREFIX = 4
 Named = TypeVar("Named", LanguageModel, Dataset)
 
 
@@ -27,6 +31,24 @@ def named(rows: type[Named], text: str) -> Named:
             f"More than one {kind} is called {text!r}; name an id: {ids}.", returncode=2
         )
     raise CommandError(f"There is no {kind} {text!r}. {_nearest(rows, text)}", returncode=2)
+
+
+def training(text: str) -> Training:
+    """The one that is shown with this id, the beginning of it, or this name.
+
+    Raises `CommandError`.
+    """
+    rows = Training.objects.visible()
+    found = list(rows.filter(_is_id(text) or Q(name=text))[:2])
+    if not found and len(text) >= LEAST_PREFIX:
+        found = [run for run in rows.only("pk", "name") if str(run.pk).startswith(text)][:2]
+    if len(found) > 1:
+        raise CommandError(f"{text!r} is more than one training; write its id.", returncode=2)
+    if not found:
+        nearest = _nearest_of(rows.values_list("name", flat=True), text)
+        raise CommandError(f"There is no training {text!r}. {nearest}", returncode=2)
+    run: Training = found[0]
+    return run
 
 
 def ready(row: Prepared) -> None:
@@ -55,8 +77,13 @@ def _is_id(text: str) -> Q | None:
 
 
 def _nearest(rows: type[Any], text: str) -> str:
-    names = list(rows.objects.values_list("name", flat=True))
+    return _nearest_of(rows.objects.values_list("name", flat=True), text)
+
+
+def _nearest_of(known: Iterable[str], text: str) -> str:
+    names = list(dict.fromkeys(known))
     near = get_close_matches(text, names, n=1)
     if near:
         return f"Did you mean {near[0]!r}?"
-    return f"There are: {', '.join(names)}." if names else "None is registered yet."
+    some = ", ".join(names[:MOST_NAMES]) + (" ..." if len(names) > MOST_NAMES else "")
+    return f"There are: {some}." if names else "None is registered yet."

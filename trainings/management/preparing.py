@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from typing import Any, TypeVar
@@ -20,6 +21,13 @@ Row = TypeVar("Row", bound=Prepared)
 _LOOK_EVERY = 1.0
 
 
+def _told(row: Prepared) -> str:
+    """What `--json` prints: its columns."""
+    names = [field.attname for field in row._meta.concrete_fields]
+    values = {name: getattr(row, name) for name in names}
+    return json.dumps({"kind": row.kind, **values}, default=str)
+
+
 class PrepareCommand(BaseCommand):
     """Registers a row, or finds it, and does its work here unless a worker should."""
 
@@ -28,6 +36,9 @@ class PrepareCommand(BaseCommand):
             "--no-wait",
             action="store_true",
             help="Only register it and leave the work to a running studio.",
+        )
+        parser.add_argument(
+            "--json", action="store_true", help="Print one JSON object at the end on stdout."
         )
 
     def registered(self, new: Row, but_for: tuple[str, ...] = ()) -> Row:
@@ -63,15 +74,17 @@ class PrepareCommand(BaseCommand):
         rows.retry(found.pk)
         return found
 
-    def see_through(self, row: Prepared, *, no_wait: bool, verbosity: int) -> None:
+    def see_through(self, row: Prepared, options: dict[str, Any]) -> None:
         """Make the row ready here; or, if a worker has it, watch. Raises `CommandError`."""
-        if no_wait:
+        as_json = options["json"]
+        if options["no_wait"]:
             nudge.prepare(row)
-            self.stdout.write(f"{row.pk}  {row}  {row.status}")
+            self.stdout.write(_told(row) if as_json else f"{row.pk}  {row}  {row.status}")
             return
         label: Any = row._meta.model_name
+        stream = sys.stderr if as_json else sys.stdout
         try:
-            with quiet(verbosity), Display(sys.stdout, str(row)) as display:
+            with quiet(options["verbosity"]), Display(stream, str(row)) as display:
                 catalog.prepare(label, str(row.pk), worker_name(), display.update)
                 self._watch(row, display)
         except KeyboardInterrupt as error:
@@ -80,7 +93,8 @@ class PrepareCommand(BaseCommand):
             ) from error
         if row.status == Status.FAILED:
             raise CommandError(row.error_message)
-        self.stdout.write(self.style.SUCCESS(f"{row.pk}  {row}  {self.facts(row)}"))
+        text = _told(row) if as_json else self.style.SUCCESS(f"{row.pk}  {row}  {self.facts(row)}")
+        self.stdout.write(text)
 
     def facts(self, row: Any) -> str:
         """What is known of the row now, in one line."""

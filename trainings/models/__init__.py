@@ -7,6 +7,7 @@ from .rehearsal import Rehearsal
 from .sae import Sae
 from .tag import Tag
 from .training import Training
+from .worker import Worker
 
 __all__ = [
     "METRIC_FIELDS",
@@ -19,4 +20,5 @@ __all__ = [
     "Tokenization",
     "Training",
     "TrainingMetric",
+    "Worker",
 ]

@@ -173,6 +173,7 @@ class TrainingQuerySet(LeasedQuerySet):
                 completed_at=Case(When(queued, then=Now()), default=F("completed_at")),
                 stop_requested_at=Case(When(queued, then=None), default=Now()),
             ),
+            may_end=True,
         )
 
     def restart(self, pk: Any, *, from_scratch: bool) -> bool:
@@ -206,24 +207,25 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def requeue_lost(self, pk: Any) -> bool:
         """A run whose worker vanished goes on from its newest checkpoint, a few times at most."""
-        return self._won(pk, self.lost().filter(pk=pk)._go_on_later())
+        return self._won(pk, self.lost().filter(pk=pk)._go_on_later(), may_end=True)
 
     def interrupt(self, pk: Any, attempt: int, reason: str) -> bool:
         """A run that was ended because it stood still goes on as one whose worker vanished."""
-        if self._won(pk, self.held(pk, attempt)._go_on_later()):
+        if self._won(pk, self.held(pk, attempt)._go_on_later(), may_end=True):
             return True
         return self.fail(pk, attempt, reason)
 
     def fail(self, pk: Any, attempt: int, reason: str) -> bool:
         """End an attempt that cannot begin, or was interrupted too often."""
-        return self._won(pk, self.end(pk, attempt, Status.FAILED, **_failed(reason)))
+        rows = self.end(pk, attempt, Status.FAILED, **_failed(reason))
+        return self._won(pk, rows, may_end=True)
 
     def hand_back(self, pk: Any, attempt: int) -> bool:
         """A worker that ends in good order leaves its run to the next one, in its old place.
 
         One that was asked to stop meanwhile is stopped.
         """
-        return self._won(pk, self.held(pk, attempt).update(**GO_ON))
+        return self._won(pk, self.held(pk, attempt).update(**GO_ON), may_end=True)
 
     def give_up_lost(self, pk: Any, reason: str) -> bool:
         """Fail a run that is lost once too often."""
@@ -235,7 +237,7 @@ class TrainingQuerySet(LeasedQuerySet):
 
     def _give_up(self, pk: Any, reason: str, stuck: Self) -> bool:
         failed = {"status": Status.FAILED, "lease_expires_at": None, **_failed(reason)}
-        return self._won(pk, stuck.filter(pk=pk).update(**failed))
+        return self._won(pk, stuck.filter(pk=pk).update(**failed), may_end=True)
 
     def request_delete(self, pk: Any) -> bool:
         """Hide the run and, if it is running, stop it; its files go once nothing writes them."""
@@ -258,18 +260,31 @@ class TrainingQuerySet(LeasedQuerySet):
         able = Q(interruptions__lt=MAX_INTERRUPTIONS) | _ASKED_TO_STOP
         return self.filter(able).update(interruptions=F("interruptions") + 1, **GO_ON)
 
-    def _won(self, pk: Any, rows: int) -> bool:
+    def _won(self, pk: Any, rows: int, *, may_end: bool = False) -> bool:
+        """`may_end`: the run may have reached its end by this."""
         if rows:
-            self._announce(pk)
+            self._announce(pk, may_end=may_end)
         return bool(rows)
 
-    def _announce(self, pk: Any) -> None:
-        """Tell open pages, after the commit, that the run's state is another one."""
-        row = self.filter(pk=pk)
-        row.update(event_seq=F("event_seq") + 1)
-        seq = row.values_list("event_seq", flat=True).first()
-        if seq is not None:  # else it was deleted, with its files, since the line before
-            transaction.on_commit(partial(live.publish, "status", pk, seq, {}))
+    def _announce(self, pk: Any, *, may_end: bool = False) -> None:
+        """Tell whoever watches, after the commit, that the run's state is another one.
+
+        An end has the name and the data that it has where the engine tells it.
+        """
+        rows = self.filter(pk=pk)
+        rows.update(event_seq=F("event_seq") + 1)
+        columns = ("event_seq", "status", "current_step", "error_message", "sae_path", "final_loss")
+        row = rows.values(*columns).first()
+        if row is None:
+            return  # it was deleted, with its files, since the line before
+        event: str = "status"
+        data: dict[str, Any] = {}
+        if may_end and row["status"] == Status.FAILED:
+            event, data = "failed", {"error": row["error_message"], "step": row["current_step"]}
+        elif may_end and row["status"] == Status.STOPPED:
+            event, told = "stopped", ("sae_path", "final_loss")
+            data = {"step": row["current_step"], **{name: row[name] for name in told}}
+        transaction.on_commit(partial(live.publish, event, pk, row["event_seq"], data))
 
 
 def _failed(reason: str) -> dict[str, Any]:

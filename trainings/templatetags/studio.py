@@ -12,6 +12,8 @@ from django import template
 from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
+from trainings import rights
+
 register = template.Library()
 
 NOTHING = "–"
@@ -34,6 +36,12 @@ def number(value: Any) -> str:
 
 def _four(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}".rstrip(".")
+
+
+@register.filter
+def may_change(user: Any, row: Any) -> bool:
+    """Whether what changes the row is offered."""
+    return rights.may_change(user, row)
 
 
 @register.filter

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management import BaseCommand, CommandError, CommandParser, call_command
 
+from saestudio.access import exposure
 from saestudio.access.links import login_link
 from saestudio.programs import write_supervisor_config
 from trainings import demo
@@ -33,6 +35,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         _refuse_busy_port()
         call_command("migrate", verbosity=0)
+        if reason := exposure.refusal(settings.BIND):
+            raise CommandError(reason)
         call_command("collectstatic", interactive=False, verbosity=0)
         first_start = not Training.objects.exists() and not options["no_demo"]
         # In a session of its own, so that Ctrl-C reaches this process alone and it can end the
@@ -88,12 +92,22 @@ def _wait_until_ready(supervisor: subprocess.Popen[bytes]) -> None:
     url = f"http://{settings.BIND}:{settings.PORT}/readyz"
     deadline = time.monotonic() + READY_WITHIN
     while time.monotonic() < deadline and supervisor.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.2)
+        if _web_is_ready(url):
+            return
+        time.sleep(0.2)
     raise CommandError(f"The web server did not answer; see {settings.HOME}/logs/web.log.")
+
+
+def _web_is_ready(url: str) -> bool:
+    """Pages can be looked at; workers are there a few seconds later."""
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            parts = json.load(answer)
+    except urllib.error.HTTPError as error:
+        parts = json.load(error)
+    except OSError:
+        return False
+    return bool(parts["database"] == parts["redis"] == "ok")
 
 
 def _end(supervisor: subprocess.Popen[bytes]) -> None:

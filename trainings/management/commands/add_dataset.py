@@ -54,7 +54,7 @@ class Command(PrepareCommand):
             ),
             but_for=("text_column",),
         )
-        self.see_through(row, no_wait=options["no_wait"], verbosity=options["verbosity"])
+        self.see_through(row, options)
 
     def facts(self, row: Dataset) -> str:
         if row.n_documents is None:

@@ -44,7 +44,7 @@ class Command(PrepareCommand):
                 revision=options["revision"],
             )
         )
-        self.see_through(row, no_wait=options["no_wait"], verbosity=options["verbosity"])
+        self.see_through(row, options)
 
     def facts(self, row: LanguageModel) -> str:
         return (

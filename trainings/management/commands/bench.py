@@ -18,7 +18,7 @@ class Command(BaseCommand):
         "Measure how fast this machine trains: every architecture's step, sparse against dense, "
         "the floor no step can go below, extraction, and a whole run. With --peers the public "
         "libraries that are installed run beside it in the same process on the same batches "
-        "(pip install -e '.[peers]'). Give it a quiet machine."
+        "(pip install -e '.[peers]'). Give it a quiet machine. Example: manage.py bench --json"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

@@ -47,7 +47,7 @@ class Command(PrepareCommand):
                 max_tokens=options["max_tokens"],
             )
         )
-        self.see_through(row, no_wait=options["no_wait"], verbosity=options["verbosity"])
+        self.see_through(row, options)
 
     def facts(self, row: Tokenization) -> str:
         return f"{row.n_tokens:,} tokens in {row.n_contexts:,} contexts"

@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import connection
-from django.db.models.functions import Now
 from pydantic import ValidationError
 
-from trainings import live
-from trainings.management import rehearsal
+from trainings.management import rehearsal, running
 from trainings.management.asking import chosen_tokenization, hyperparameters
-from trainings.management.console import Display, quiet, worker_name
-from trainings.management.following import Follower
-from trainings.models import Sae, Training
-from trainings.models.transitions import Status
+from trainings.management.console import quiet
+from trainings.models import Training
 from workers.engine.config import PRESETS, Architecture, ConfigError, TrainingConfig, problems
-
-EXIT = {"completed": 0, "failed": 1, "stopped": 3}
 
 
 class Command(BaseCommand):
@@ -74,30 +64,7 @@ class Command(BaseCommand):
             self._rehearse(options)
             return
         with quiet(options["verbosity"]):
-            training = self._queued(options)
-            self._see_through(training, sys.stderr if options["json"] else sys.stdout)
-            live.publisher().drain()
-        training.refresh_from_db()
-        self.stdout.write(json.dumps(result(training)) if options["json"] else sentence(training))
-        if EXIT[training.status]:
-            sys.exit(EXIT[training.status])
-
-    def _see_through(self, training: Training, stream: TextIO) -> None:
-        with Display(stream, training.name) as display:
-            try:
-                with _stopping(training.pk, display):
-                    Follower(training, display).run(worker_name())
-            except KeyboardInterrupt as error:
-                training.refresh_from_db()
-                reason = "Ended by a second Ctrl-C before it was saved; what was saved is kept."
-                Training.objects.end(
-                    training.pk,
-                    training.attempt,
-                    Status.FAILED,
-                    error_message=reason,
-                    completed_at=Now(),
-                )
-                raise CommandError(reason, returncode=130) from error
+            running.see_through(self._queued(options), self.stdout, as_json=options["json"])
 
     def _rehearse(self, options: dict[str, Any]) -> None:
         tokenization = chosen_tokenization(options)
@@ -143,51 +110,3 @@ def _naming_fields() -> Iterator[None]:
     except (ValidationError, ConfigError) as error:
         lines = [f"{problem.field}: {problem.message}" for problem in problems(error)]
         raise CommandError("\n".join(lines), returncode=2) from error
-
-
-def result(training: Training) -> dict[str, Any]:
-    """What `--json` prints."""
-    sae = Sae.objects.filter(training=training).first()
-    names = ("loss", "l0", "fvu", "dead_neurons")
-    return {
-        "id": str(training.pk),
-        "name": training.name,
-        "status": training.status,
-        "final_metrics": {
-            "step": training.current_step,
-            **{name: training.latest.get(name) for name in names},
-            "evaluation": sae.evaluation if sae else None,
-        },
-        "sae_path": training.sae_path,
-        "error_message": training.error_message,
-    }
-
-
-def sentence(training: Training) -> str:
-    if training.error_message:
-        return f"Failed at step {training.current_step:,}: {training.error_message}"
-    where = f" The SAE is in {training.sae_path}" if training.sae_path else ""
-    return f"{training.get_status_display()} at step {training.current_step:,}.{where}"
-
-
-@contextmanager
-def _stopping(pk: Any, display: Display) -> Iterator[None]:
-    """Let the first Ctrl-C or SIGTERM ask the run to save and end; a second one ends at once."""
-
-    def ask() -> None:
-        Training.objects.request_stop(pk)
-        connection.close()
-
-    def first(*_: object) -> None:
-        for number in previous:
-            signal.signal(number, signal.default_int_handler)
-        display.say("Stopping: the run is saved first. Ctrl-C again ends it at once.")
-        # Not here: the signal may have come in the middle of a transaction.
-        threading.Thread(target=ask).start()
-
-    previous = {n: signal.signal(n, first) for n in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,0 +1,65 @@
+"""The trainings in a terminal."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandParser
+
+from trainings.api.schemas import TrainingOut
+from trainings.models import Training
+from trainings.models.transitions import Status
+from trainings.templatetags.studio import number, percent
+from trainings.views.listing import SORTS, Listing
+
+COLUMNS = ("ID", "STATUS", "DONE", "LOSS", "L0", "FVU", "DEAD", "NAME")
+NARROWEST_NAME = 12
+
+
+class Command(BaseCommand):
+    help = (
+        "List trainings, the newest first. Exit code: 0. "
+        "Example: manage.py list --status running --json"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--status", choices=Status.values)
+        parser.add_argument("--search", default="", help="In name, model, dataset and notes.")
+        parser.add_argument("--tag", default="")
+        sorts = ["newest", *filter(None, SORTS)]
+        parser.add_argument("--sort", choices=sorts, default="newest")
+        parser.add_argument("--limit", type=int, default=20, help="At most so many (20).")
+        parser.add_argument("--json", action="store_true", help="One list of objects on stdout.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        listing = Listing(
+            status=options["status"] or "",
+            search=options["search"],
+            tag=options["tag"],
+            sort="" if options["sort"] == "newest" else options["sort"],
+        )
+        runs = list(listing.runs()[: max(0, options["limit"])])
+        if options["json"]:
+            found = [TrainingOut.from_orm(run).model_dump(mode="json") for run in runs]
+            self.stdout.write(json.dumps(found))
+            return
+        self.stdout.write(table([_row(run) for run in runs]))
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Columns below their names; a last column that is too wide for the terminal is cut."""
+    lines = [COLUMNS, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS) - 1)]
+    left = shutil.get_terminal_size((160, 24)).columns - sum(widths) - 2 * len(widths)
+    width = max(NARROWEST_NAME, left)
+    return "\n".join(
+        "  ".join([*map(str.ljust, line, widths), line[-1][:width]]).rstrip() for line in lines
+    )
+
+
+def _row(run: Training) -> tuple[str, ...]:
+    latest = run.latest
+    figures = (number(latest.get(name)) for name in ("loss", "l0", "fvu", "dead_neurons"))
+    return (str(run.pk)[:8], run.shown_status, percent(run.progress), *figures, run.name)

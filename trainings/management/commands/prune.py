@@ -1,0 +1,151 @@
+"""Make room: what nobody needs any more, listed first and deleted when told to."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db.models.functions import Now
+
+from trainings import wishes
+from trainings.models import Checkpoint, Dataset, LanguageModel, Tokenization, Training
+from trainings.models.transitions import ENDED
+from trainings.templatetags.studio import filesize
+
+FOLDERS: dict[str, Any] = {
+    "trainings": Training,
+    **{kind.FOLDER: kind for kind in (LanguageModel, Dataset, Tokenization)},
+}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One thing that could go: what it is, how much it takes, and how it goes."""
+
+    kind: str
+    what: str
+    bytes: int
+    remove: Callable[[], object]
+
+
+class Command(BaseCommand):
+    help = (
+        "List what could be deleted, and delete it with --yes: folders that no row stands for, "
+        "checkpoints of ended trainings but the newest and the pinned, whole trainings that ended "
+        "long ago. Exit code: 0 done, 1 something could not be deleted, 2 nothing was chosen. "
+        "Example: manage.py prune --orphans --checkpoints --yes"
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--orphans", action="store_true", help="Folders without a row.")
+        parser.add_argument(
+            "--checkpoints",
+            action="store_true",
+            help="Of completed trainings, all but the newest and those that are pinned.",
+        )
+        parser.add_argument("--status", choices=ENDED, action="append", help="Whole trainings.")
+        parser.add_argument(
+            "--older-than", type=int, metavar="DAYS", help="With --status: since they ended."
+        )
+        parser.add_argument("--yes", action="store_true", help="Delete; else only list.")
+        parser.add_argument("--json", action="store_true", help="One object on stdout.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not (options["orphans"] or options["checkpoints"] or options["status"]):
+            raise CommandError("Choose --orphans, --checkpoints or --status.", returncode=2)
+        found = list(_candidates(options))
+        failed = {}
+        for candidate in found if options["yes"] else ():
+            try:
+                candidate.remove()
+            except OSError as error:
+                failed[candidate.what] = str(error)
+        self._tell(found, failed, options)
+        if failed:
+            raise SystemExit(1)
+
+    def _tell(
+        self, found: list[Candidate], failed: dict[str, str], options: dict[str, Any]
+    ) -> None:
+        total = sum(candidate.bytes for candidate in found)
+        if options["json"]:
+            items = [{"kind": c.kind, "what": c.what, "bytes": c.bytes} for c in found]
+            told = {"items": items, "bytes": total, "deleted": options["yes"], "failed": failed}
+            self.stdout.write(json.dumps(told))
+            return
+        for candidate in found:
+            why = f"  not deleted: {failed[candidate.what]}" if candidate.what in failed else ""
+            size = filesize(candidate.bytes)
+            self.stdout.write(f"{candidate.kind:10}  {size:>9}  {candidate.what}{why}")
+        done = "deleted" if options["yes"] else "could be deleted; --yes does it"
+        self.stdout.write(f"{len(found)} items, {filesize(total)}: {done}.")
+
+
+def _candidates(options: dict[str, Any]) -> Iterator[Candidate]:
+    if options["orphans"]:
+        yield from _orphans()
+    if options["checkpoints"]:
+        yield from _checkpoints()
+    if options["status"]:
+        yield from _trainings(options["status"], options["older_than"])
+
+
+def _orphans() -> Iterator[Candidate]:
+    for name, rows in FOLDERS.items():
+        known = {str(pk) for pk in rows.objects.values_list("pk", flat=True)}
+        for path in sorted(Path(settings.HOME, name).glob("*")):
+            if path.is_dir() and path.name not in known:
+                yield Candidate("folder", str(path), _bytes(path), _removing(path))
+
+
+def _checkpoints() -> Iterator[Candidate]:
+    for run in Training.objects.visible().filter(status="completed"):
+        newest = Checkpoint.objects.of_this_run(run).usable().first()
+        others = run.checkpoints.filter(pinned=False).exclude(pk=newest.pk if newest else None)
+        for checkpoint in others:
+            what = f"{run.name}, step {checkpoint.step:,} ({checkpoint.path})"
+            yield Candidate("checkpoint", what, checkpoint.size_bytes, _forgetting(checkpoint))
+
+
+def _trainings(status: list[str], days: int | None) -> Iterator[Candidate]:
+    runs = Training.objects.visible().filter(status__in=status)
+    if days is not None:
+        runs = runs.filter(completed_at__lt=Now() - timedelta(days=days))
+    for run in runs:
+        what = f"{run.name} ({run.pk}, {run.status})"
+        yield Candidate("training", what, _bytes(run.folder), _deleting(run))
+
+
+def _removing(path: Path) -> Callable[[], object]:
+    return lambda: shutil.rmtree(path)
+
+
+def _forgetting(checkpoint: Checkpoint) -> Callable[[], object]:
+    def remove() -> None:
+        # The row first, unless it was pinned meanwhile: a row stands for files that are there.
+        if Checkpoint.objects.filter(pk=checkpoint.pk, pinned=False).delete()[0]:
+            shutil.rmtree(checkpoint.path, ignore_errors=not Path(checkpoint.path).exists())
+
+    return remove
+
+
+def _deleting(run: Training) -> Callable[[], object]:
+    """The row and its files, without a worker."""
+
+    def remove() -> None:
+        if wishes.delete(run) and run.folder.exists():
+            shutil.rmtree(run.folder)
+        Training.objects.to_discard().filter(pk=run.pk).delete()
+
+    return remove
+
+
+def _bytes(folder: Path) -> int:
+    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
