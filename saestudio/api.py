@@ -31,7 +31,7 @@ the WebSocket `/ws/training/{id}`; docs/api.md says more of them, and has exampl
 
 
 REFUSALS: Final = {
-    400: "The body is no JSON",
+    400: "The body is no JSON object",
     401: "No token, or one that is not valid",
     403: "Role, token or owner do not allow it",
     413: "The body is larger than is read",
@@ -52,7 +52,10 @@ class StrictParser(Parser):
     """JSON as the standard has it: Python's own reader also takes NaN and Infinity."""
 
     def parse_body(self, request: HttpRequest) -> Any:
-        return json.loads(request.body, parse_constant=_no_number)
+        found = json.loads(request.body, parse_constant=_no_number)
+        if not isinstance(found, dict):
+            raise TypeError("it must be an object")
+        return found
 
 
 def _no_number(name: str) -> NoReturn:
@@ -145,5 +148,5 @@ def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
 def _refused(request: HttpRequest, error: HttpError) -> HttpResponse:
     if error.status_code == 403:  # the only one that is no matter of the body
         return refuse(request, 403, [Problem(*SENTENCES[403])])
-    why = f"The body is no JSON: {error.__cause__}" if error.__cause__ else str(error)
+    why = f"The body cannot be read: {error.__cause__}" if error.__cause__ else str(error)
     return refuse(request, error.status_code, [Problem("body", why)])

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema, Status
-from pydantic import Field
+from pydantic import Field, StrictBool
 
 from trainings.api.schemas import Errors, example
 from trainings.rights import changeable
@@ -33,7 +33,7 @@ class TemplateIn(Schema):
     description: str = ""
     architecture: str = ""
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
-    is_favorite: bool = False
+    is_favorite: StrictBool = False
 
 
 class TemplateOut(Schema):
@@ -57,7 +57,7 @@ class TemplatePage(Schema):
 class FavoriteIn(Schema):
     model_config = example(is_favorite=True)
 
-    is_favorite: bool
+    is_favorite: StrictBool
 
 
 class ProposalOut(Schema):

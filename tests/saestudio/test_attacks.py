@@ -54,8 +54,8 @@ def post(client: Client, body: Any, path: str = "trainings") -> Any:
         ('{"name": NaN}', 400, "body"),
         ('{"name": "a", "layer": Infinity}', 400, "body"),
         (b"\xff\xfe\x00", 400, "body"),
-        ("[]", 422, "tokenization_id"),
-        ("null", 422, "tokenization_id"),
+        ("[]", 400, "body"),
+        ("null", 400, "body"),
         ('"' + "x" * 1_100_000 + '"', 413, "body"),
     ],
 )

@@ -109,9 +109,9 @@ class TokenizationIn(Schema):
 
     dataset_id: UUID
     model_id: UUID
-    context_length: Annotated[int, Field(ge=8, le=2**31 - 1)] = 256
+    context_length: Annotated[int, Field(strict=True, ge=8, le=2**31 - 1)] = 256
     bos: Literal["auto", "always", "never"] = "auto"
-    max_tokens: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
+    max_tokens: Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)] = 0
 
 
 class ModelPage(Schema):

@@ -7,7 +7,14 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from ninja import Schema
-from pydantic import AfterValidator, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StringConstraints,
+    field_validator,
+)
 
 from trainings.models import Training, tag
 from trainings.models.training import MAX_NOTES
@@ -36,7 +43,7 @@ Name = Annotated[
     StringConstraints(strip_whitespace=True, min_length=1, max_length=255),
     AfterValidator(_without_nulls),
 ]
-Priority = Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[1])]
+Priority = Annotated[int, Field(strict=True, ge=PRIORITIES[0], le=PRIORITIES[1])]
 
 
 class TrainingOut(Schema):
@@ -90,7 +97,7 @@ class EstimateIn(Schema):
     )
 
     tokenization_id: UUID
-    layer: Annotated[int, Field(ge=0, le=2**31 - 1)]
+    layer: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
     architecture: Architecture
     hyperparameters: dict[str, Any] = Field(default_factory=dict)
 
@@ -155,7 +162,7 @@ class TrainingChange(Schema):
 class RetryIn(Schema):
     model_config = example(from_scratch=True)
 
-    from_scratch: bool = False
+    from_scratch: StrictBool = False
 
 
 class BulkIn(Schema):
@@ -163,7 +170,7 @@ class BulkIn(Schema):
 
     action: Action
     ids: list[UUID] = Field(min_length=1, max_length=500)
-    from_scratch: bool = False
+    from_scratch: StrictBool = False
 
 
 class BulkItem(Schema):
@@ -211,7 +218,7 @@ class CheckpointOut(Schema):
 class CheckpointIn(Schema):
     model_config = example(pinned=True)
 
-    pinned: bool
+    pinned: StrictBool
 
 
 class TrainingPage(Schema):
