@@ -27,6 +27,7 @@ class ApiToken(models.Model):
     class Meta:
         db_table = "api_tokens"
         ordering = ("-created_at",)
+        constraints = [models.UniqueConstraint(fields=("user", "name"), name="token_named_once")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.hint}…)"

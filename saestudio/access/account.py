@@ -44,8 +44,13 @@ def account(request: HttpRequest) -> HttpResponse:
     form = TokenForm(request.POST or None)
     if request.method != "POST" or not form.is_valid():
         return _page(request, 422 if form.is_bound else 200, form=form)
-    if _user(request).api_tokens.count() >= MAX_TOKENS:
+    own = _user(request).api_tokens
+    if own.count() >= MAX_TOKENS:
         form.add_error(None, f"You have {MAX_TOKENS} tokens; revoke one first.")
+        return _page(request, 422, form=form)
+    if own.filter(name=form.cleaned_data["name"]).exists():
+        # A reloaded page sends the form again; it makes no second one.
+        form.add_error("name", "You have a token of this name; revoke it first, or choose another.")
         return _page(request, 422, form=form)
     given = form.cleaned_data
     made, text = tokens.make(
@@ -98,4 +103,8 @@ def _password_form(request: HttpRequest, data: Any = None) -> Any:
     """The local user of a login link has no password yet, so there is no old one to ask for."""
     user = _user(request)
     known = user.has_usable_password()
-    return (PasswordChangeForm if known else SetPasswordForm)(user, data)
+    form = (PasswordChangeForm if known else SetPasswordForm)(user, data)
+    form.fields["new_password1"].help_text = "Eight characters or more, and no common one."
+    form.fields["new_password2"].label = "Once more"
+    form.fields["new_password2"].help_text = ""
+    return form

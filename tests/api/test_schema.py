@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from tests.conftest import ROOT, Studio
 pytestmark = pytest.mark.studio
 # What lies between fields, or what there is in the database, no schema says.
 UNKNOWABLE = "positive_data_acceptance"
-EXAMPLES = 10
+EXAMPLES = 5
 
 
 @pytest.fixture
@@ -45,4 +46,6 @@ def test_every_operation_does_what_its_schema_says(server: Studio) -> None:
         text=True,
     )
     assert done.returncode == 0, done.stdout[-20_000:] + done.stderr
-    assert "No issues found" in done.stdout
+    all_of_them = re.search(r"(\d+) selected / \1 total", done.stdout)
+    assert all_of_them, done.stdout
+    assert f"{all_of_them[1]} passed" in done.stdout

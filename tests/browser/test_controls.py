@@ -224,3 +224,48 @@ def test_logging_out(stage: Studio, visit: Callable[..., Any], browser: Any) -> 
     page.goto(stage.url)
     page.get_by_label("Password").wait_for()
     context.close()
+
+
+def test_a_token_is_made_shown_once_and_revoked(stage: Studio, visit: Callable[..., Any]) -> None:
+    page = visit(stage)
+    page.get_by_role("link", name="local").click()
+    page.get_by_label("Name", exact=True).fill("notebook")
+    page.get_by_role("button", name="Make a token").click()
+    page.get_by_text("the only time that the token is shown").wait_for()
+    assert page.locator("#made-token").text_content().startswith("sae_")
+    page.reload()
+    assert page.locator("#made-token").count() == 0
+    page.get_by_role("button", name="Revoke notebook").click()
+    page.get_by_text("notebook is revoked.").wait_for()
+    assert page.get_by_text("No token yet").count() == 1
+
+
+def test_the_api_is_shown_with_its_operations_offline(
+    stage: Studio, visit: Callable[..., Any]
+) -> None:
+    page = visit(stage, "/api/v1/docs")
+    page.locator(".opblock").first.wait_for()
+    assert page.locator(".opblock").count() > 40
+
+
+def test_viewers_are_offered_nothing_that_they_may_not_do(
+    stage: Studio, page: Any, browser: Any
+) -> None:
+    made = (
+        "from django.test import Client; from django.contrib.auth.models import User; "
+        "client = Client(); client.force_login(User.objects.get_or_create(username='eve')[0]); "
+        "print(client.cookies['saestudio_session'].value)"
+    )
+    cookie = {"name": "saestudio_session", "value": stage.python(made).strip(), "url": stage.url}
+    context = browser.new_context()
+    context.add_cookies([cookie])
+    seen = context.new_page()
+    seen.goto(stage.url)
+    seen.locator(".chart.has-points").first.wait_for()
+    for name in ("Stop", "Resume", "Start Training", "Bulk Delete"):
+        assert seen.get_by_role("button", name=name, exact=True).count() == 0
+        assert seen.get_by_role("link", name=name, exact=True).count() == 0
+    assert seen.get_by_role("link", name="Hyperparameters").count() == 4
+    seen.goto(f"{stage.url}/models")
+    assert seen.get_by_role("button", name="Register").count() == 0
+    context.close()

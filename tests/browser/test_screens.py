@@ -32,6 +32,7 @@ PAGES = {
     "cache": "/cache",
     "templates": "/templates",
     "templates-import": "/templates/import",
+    "account": "/account",
     "compare-empty": "/compare",
     "nothing-fits": "/?q=nothing+has+this+name",
     "not-found": "/nowhere",
