@@ -45,7 +45,14 @@ class Token(HttpBearer):
     """`saestudio.access.middleware.BearerToken` has already said whose it is."""
 
     def authenticate(self, request: HttpRequest, token: str) -> Any:
-        return request.user if request.user.is_authenticated else None
+        return request.user if hasattr(request, "api_token") else None
+
+
+class Session(SessionAuth):
+    """A logged-in page; it must bring its CSRF token. Whoever is nobody is told to log in."""
+
+    def _get_key(self, request: HttpRequest) -> str | None:
+        return super()._get_key(request) if request.user.is_authenticated else None
 
 
 class StrictParser(Parser):
@@ -53,7 +60,7 @@ class StrictParser(Parser):
 
     def parse_body(self, request: HttpRequest) -> Any:
         found = json.loads(request.body, parse_constant=_no_number)
-        if not isinstance(found, dict):
+        if found is not None and not isinstance(found, dict):
             raise TypeError("it must be an object")
         return found
 
@@ -82,7 +89,7 @@ api = StudioAPI(
     version="1",
     description=DESCRIPTION,
     urls_namespace="api",
-    auth=[Token(), SessionAuth()],
+    auth=[Token(), Session()],
     throttle=[AuthRateThrottle(f"{settings.API_CALLS}/m")],
     parser=StrictParser(),
     docs_url="/docs",

@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
+from django.conf import settings
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -29,7 +31,8 @@ class SameOrigin:
 
 
 def _is_own(origin: str, headers: dict[bytes, bytes], scope: dict[str, Any]) -> bool:
-    scheme = "https" if scope.get("scheme") == "wss" else "http"
+    # Behind a proxy that speaks TLS this process does not see it.
+    scheme = "https" if settings.HTTPS or scope.get("scheme") == "wss" else "http"
     host = headers.get(b"host", b"").decode("latin-1")
     return _parts(origin) == _parts(f"{scheme}://{host}")
 

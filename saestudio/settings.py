@@ -26,7 +26,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 
 def _number(name: str, default: int, low: int, high: int) -> int:
     text = os.environ.get(name, str(default))
-    if not text.isdigit() or not low <= int(text) <= high:
+    if not text.isdecimal() or not low <= int(text) <= high:
         raise ImproperlyConfigured(f"{name} must be a whole number from {low} to {high}: {text!r}")
     return int(text)
 
@@ -92,7 +92,11 @@ def _databases() -> dict[str, Any]:
     try:
         database = env.db("DATABASE_URL")
     except (environ.ImproperlyConfigured, ValueError) as error:
-        raise ImproperlyConfigured(f"DATABASE_URL cannot be read: {error}") from error
+        # Not what was wrong: that would show a piece of the password.
+        raise ImproperlyConfigured(
+            "DATABASE_URL cannot be read: write postgres://user:password@host/name, and special "
+            f"characters of the password percent-encoded ({type(error).__name__})."
+        ) from None
     if database["ENGINE"].endswith("postgresql"):
         # A thread per request under ASGI: a pool, and no connection kept by a thread.
         database["CONN_MAX_AGE"] = 0
@@ -152,6 +156,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "saestudio.errors.ApiErrors",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
@@ -159,7 +164,6 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
-    "saestudio.errors.ApiErrors",
     "saestudio.access.middleware.BearerToken",
     "saestudio.access.middleware.LoginRequired",
     "django.contrib.messages.middleware.MessageMiddleware",
@@ -203,7 +207,7 @@ AUTHENTICATION_BACKENDS = [
     "axes.backends.AxesStandaloneBackend",
     "saestudio.access.roles.Roles",
 ]
-# Of one user from one address: behind a proxy all have the same one, and nobody shuts others out.
+# Of one user from one address. Behind a proxy all share one, and a guesser shuts that user out.
 AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
 AXES_FAILURE_LIMIT = 10
 AXES_COOLOFF_TIME = timedelta(minutes=15)
@@ -219,6 +223,9 @@ SESSION_COOKIE_NAME = "saestudio_session"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 CSRF_COOKIE_NAME = "saestudio_csrf"
 SECURE_SSL_REDIRECT = HTTPS
+# TLS ends at the proxy, which says so; those that ask whether this process lives speak none.
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+SECURE_REDIRECT_EXEMPT = [r"^healthz$", r"^readyz$"]
 SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = HTTPS
 X_FRAME_OPTIONS = "DENY"

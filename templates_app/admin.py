@@ -2,11 +2,13 @@
 
 from django.contrib import admin
 
+from trainings.admin import Changed
+
 from .models import TrainingTemplate
 
 
 @admin.register(TrainingTemplate)
-class TrainingTemplateAdmin(admin.ModelAdmin[TrainingTemplate]):
+class TrainingTemplateAdmin(Changed):
     """Settings are changed where they are checked: on the page, or over the API."""
 
     list_display = (

@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema, Status
 from pydantic import Field, StrictBool
 
-from trainings.api.schemas import Errors, example
+from trainings.api.schemas import Errors, Text, example
 from trainings.rights import changeable
 from workers.engine.config import ConfigError
 
@@ -77,7 +77,7 @@ class Preview(Schema):
 @router.get("", response=TemplatePage)
 def list_templates(
     request: HttpRequest,
-    q: str = "",
+    q: Text = "",
     is_favorite: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
@@ -157,10 +157,8 @@ def delete_template(request: HttpRequest, pk: UUID) -> Status[None]:
 @router.post("/{uuid:pk}/favorite", response={200: TemplateOut, 404: Errors})
 def favor_template(request: HttpRequest, pk: UUID, payload: FavoriteIn) -> TrainingTemplate:
     """Favourites stand first."""
-    template = get_object_or_404(TrainingTemplate, pk=pk)
-    template.is_favorite = payload.is_favorite
-    template.save(update_fields=["is_favorite", "updated_at"])
-    return template
+    TrainingTemplate.objects.filter(pk=pk).update(is_favorite=payload.is_favorite)
+    return get_object_or_404(TrainingTemplate, pk=pk)
 
 
 @router.post("/{uuid:pk}/duplicate", response={201: TemplateOut, 404: Errors})

@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from trainings.models.tag import unwritable
 from workers.engine.config import ConfigError, Hyperparameters, Problem, TrainingConfig, problems
 
 MOST_NAME, MOST_DESCRIPTION = 255, 4000
@@ -41,6 +42,6 @@ def named(name: Any, description: Any) -> list[Problem]:
     elif len(description) > MOST_DESCRIPTION:
         found.append(Problem("description", f"At most {MOST_DESCRIPTION:,} characters."))
     for field, text in (("name", name), ("description", description)):
-        if isinstance(text, str) and "\x00" in text:
-            found.append(Problem(field, "It must not hold null characters."))
+        if isinstance(text, str) and (reason := unwritable(text)):
+            found.append(Problem(field, reason))
     return found

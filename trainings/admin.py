@@ -29,6 +29,20 @@ from .models.catalog import Prepared
 from .wishes import Action
 
 
+class Changed(admin.ModelAdmin[Any]):
+    """Writes what was changed in the form and nothing else: workers write the rest meanwhile."""
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        columns = {field.name for field in obj._meta.concrete_fields}
+        names = [name for name in form.changed_data if name in columns]
+        if names:
+            values = {name: getattr(obj, name) for name in names}
+            type(obj)._default_manager.filter(pk=obj.pk).update(**values)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+
 class Kept(admin.ModelAdmin[Any]):
     """Rows that the studio makes itself: to be looked at."""
 
@@ -43,7 +57,7 @@ class Kept(admin.ModelAdmin[Any]):
 
 
 @admin.register(Training)
-class TrainingAdmin(admin.ModelAdmin[Training]):
+class TrainingAdmin(Changed):
     """Name, notes, tags and owner can be changed; the rest happens by actions."""
 
     list_display = (
@@ -69,9 +83,6 @@ class TrainingAdmin(admin.ModelAdmin[Training]):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Training]:
         return Training.objects.visible()
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Training | None = None) -> bool:
         """By the action, which removes the files, too."""
@@ -112,16 +123,13 @@ class TrainingAdmin(admin.ModelAdmin[Training]):
             self.message_user(request, f"{n} × {message}", level)
 
 
-class PreparedAdmin(admin.ModelAdmin[Any]):
+class PreparedAdmin(Changed):
     """What a job prepares: it can be tried again, and deleted where nothing uses it."""
 
     actions = ("prepare_again", "delete_unused")
     readonly_fields = ("status", "progress", "progress_note", "error_message", "size_bytes")
     fields: ClassVar[Any] = ("name", "owner", *readonly_fields)
     list_select_related: ClassVar[Any] = ("owner",)
-
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """By the action, which removes the files, too."""
@@ -164,7 +172,7 @@ class TokenizationAdmin(PreparedAdmin):
 
 
 @admin.register(Tag)
-class TagAdmin(admin.ModelAdmin[Tag]):
+class TagAdmin(Kept):
     list_display = ("name",)
     search_fields = ("name",)
 

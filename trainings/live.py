@@ -7,9 +7,10 @@ connection each time. It never raises and never waits.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import threading
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any
 
 from channels.layers import get_channel_layer
@@ -50,12 +51,8 @@ class Publisher:
         future.add_done_callback(self._sent)
 
     def drain(self, timeout: float = 5.0) -> None:
-        """Wait for what was published; before a short-lived process ends."""
-        for future in list(self._waiting):
-            try:
-                future.result(timeout)
-            except TimeoutError:
-                return
+        """Wait for what was published, so long at most in all; before a process ends."""
+        wait(list(self._waiting), timeout)
 
     def _sent(self, future: Future[None]) -> None:
         with self._lock:
@@ -82,6 +79,8 @@ def publisher() -> Publisher:
     with _publisher_lock:
         if _publisher is None:
             _publisher = Publisher()
+            # A command may end before its last word is out.
+            atexit.register(_publisher.drain)
         return _publisher
 
 

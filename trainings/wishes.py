@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -9,6 +11,8 @@ from uuid import UUID
 
 from . import nudge, rights
 from .models import Training
+
+logger = logging.getLogger(__name__)
 
 Action = Literal["delete", "stop", "resume", "retry"]
 _DONE = {
@@ -68,6 +72,22 @@ def delete(training: Training) -> bool:
     if done:
         nudge.discard(training)
     return done
+
+
+def discard(pk: UUID | str) -> None:
+    """Remove files and row of a deleted run that nobody writes to any more; others may, too."""
+    training = Training.objects.to_discard().filter(pk=pk).first()
+    if training is None:
+        return
+    shutil.rmtree(training.folder, onerror=unless_gone)
+    training.delete()
+    logger.info("Deleted %s (%s) with its files", training.name, pk)
+
+
+def unless_gone(_function: object, _path: str, error: Any) -> None:
+    """For `shutil.rmtree`: what somebody else removed meanwhile is removed."""
+    if not isinstance(error[1], FileNotFoundError):
+        raise error[1]
 
 
 def _outcome(

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import socket
 
 import dramatiq
 
-from trainings import webhook
-from trainings.models import Training
+from trainings import webhook, wishes
 from workers import catalog, rehearsal, supervisor
 from workers.catalog import Label
 
@@ -31,7 +29,7 @@ def run_training(pk: str) -> None:
     logger.debug("Told that %s waits", pk)
     begun = supervisor.run_next(worker_name())
     if begun:
-        discard_if_asked(begun)
+        wishes.discard(begun)
 
 
 @dramatiq.actor(queue_name=JOBS)
@@ -48,21 +46,10 @@ def rehearse(pk: str) -> None:
 
 @dramatiq.actor(queue_name=JOBS)
 def discard_training(pk: str) -> None:
-    discard_if_asked(pk)
+    wishes.discard(pk)
 
 
 @dramatiq.actor(queue_name=JOBS)
 def tell_webhook() -> None:
     """One try; the sweeper asks for another."""
     webhook.tell()
-
-
-def discard_if_asked(pk: str) -> None:
-    """Remove files and row of a deleted run that nobody writes to any more."""
-    training = Training.objects.to_discard().filter(pk=pk).first()
-    if training is None:
-        return
-    if training.folder.exists():
-        shutil.rmtree(training.folder)
-    training.delete()
-    logger.info("Deleted %s (%s) with its files", training.name, pk)

@@ -229,7 +229,8 @@ class Attempt:
         if event["event"] == "beat":
             return
         self._phase = event.get("phase", self._phase)
-        self._step = event.get("step") or self._step
+        if event["event"] in ("started", "progress"):
+            self._step = event["step"]
         self._log(event)
         if event["event"] == "stopped" and self.told is None and shutting_down.wait(GROUP_SIGNAL):
             # Whoever ended this worker ended its child, too: nobody asked for this run to stop.

@@ -10,6 +10,7 @@ from django.contrib import messages
 from django.contrib.auth import update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
@@ -48,14 +49,15 @@ def account(request: HttpRequest) -> HttpResponse:
     if own.count() >= MAX_TOKENS:
         form.add_error(None, f"You have {MAX_TOKENS} tokens; revoke one first.")
         return _page(request, 422, form=form)
-    if own.filter(name=form.cleaned_data["name"]).exists():
-        # A reloaded page sends the form again; it makes no second one.
+    given = form.cleaned_data
+    read_only, days = given["read_only"], given["days"] or None
+    try:
+        with transaction.atomic():
+            made, text = tokens.make(_user(request), given["name"], read_only=read_only, days=days)
+    except IntegrityError:
+        # Also where the page is reloaded, or the button pressed twice: there is no second one.
         form.add_error("name", "You have a token of this name; revoke it first, or choose another.")
         return _page(request, 422, form=form)
-    given = form.cleaned_data
-    made, text = tokens.make(
-        _user(request), given["name"], read_only=given["read_only"], days=given["days"] or None
-    )
     return _page(request, form=TokenForm(), made=made, text=text)
 
 

@@ -14,6 +14,8 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.views.decorators.http import require_GET
 
+from .exposure import is_loopback
+
 LOCAL_USER: Final = "local"
 
 
@@ -35,8 +37,10 @@ def login_link() -> str:
         user.set_unusable_password()
         user.save(update_fields=["password"])
     path = reverse("login_link", args=[links.make_token(user)])
-    host = f"[{settings.BIND}]" if ":" in settings.BIND else settings.BIND
-    return f"http://{host}:{settings.PORT}{path}"
+    if settings.PUBLIC_URL:
+        return f"{settings.PUBLIC_URL}{path}"
+    host = settings.BIND if is_loopback(settings.BIND) else "localhost"
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.PORT}{path}"
 
 
 @login_not_required

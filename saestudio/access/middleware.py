@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.http.response import HttpResponseBase
+from django.shortcuts import redirect
 
 from saestudio.errors import refusal
 
 from . import tokens
-from .roles import LOOKING, only_looks
+from .roles import LOOKING, SAFE, only_looks, reads
 
 TAKES_TOKENS = ("/api/", "/metrics")
 Answer = Callable[[HttpRequest], HttpResponseBase]
@@ -38,9 +40,10 @@ class BearerToken:
             answer = refusal(401, "authorization", "This API token is unknown, revoked or expired.")
             answer["WWW-Authenticate"] = 'Bearer error="invalid_token"'
             return answer
-        if not tokens.may(token, request.method or ""):
+        if not (tokens.may(token, request.method or "") or reads(request.path)):
             return refusal(403, "authorization", tokens.READ_ONLY)
         request.user = token.user
+        request.api_token = token  # type: ignore[attr-defined]
         request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
         return self.get_response(request)
 
@@ -60,3 +63,11 @@ class LoginRequired(LoginRequiredMiddleware):
         if request.path.startswith("/api/"):
             return None
         return super().process_view(request, view_func, view_args, view_kwargs)
+
+    def handle_no_permission(
+        self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
+    ) -> HttpResponseRedirect:
+        """Back to a page after the login, and to nothing that only a button leads to."""
+        if request.method not in SAFE:
+            return redirect(settings.LOGIN_URL)
+        return super().handle_no_permission(request, view_func)

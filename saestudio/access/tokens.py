@@ -14,7 +14,7 @@ from saestudio.models import ApiToken
 
 from .roles import SAFE
 
-SCHEME: Final = "bearer "
+SCHEME: Final = "bearer"
 PREFIX: Final = "sae_"
 SHOWN: Final = 8
 # `last used` is written at most so often: a client that polls should not write each time.
@@ -43,9 +43,8 @@ def make(user: Any, name: str, *, read_only: bool, days: int | None) -> tuple[Ap
 
 def given(header: str) -> str | None:
     """The token of an Authorization header; None where it speaks of something else."""
-    if not header.lower().startswith(SCHEME):
-        return None
-    return header[len(SCHEME) :].strip()
+    scheme, _, text = header.partition(" ")
+    return text.strip() if scheme.lower() == SCHEME else None
 
 
 def bearer(text: str) -> ApiToken | None:

@@ -14,8 +14,8 @@ const PANELS = [...ENDS, "checkpoint"];
 const TICK_MS = 1000;
 const POLL_MS = 5000;
 const SYNC_MS = 60000;
-// In one question; the server takes no more, and a page has at most a hundred cards at its start.
-const MOST = 200;
+// Ids in one question: a server reads 16 KiB of address, and a page has a hundred cards at its start.
+const MOST = 100;
 
 const root = document.querySelector("[data-runs]");
 const list = document.getElementById("cards");
@@ -30,6 +30,7 @@ let asking = false;
 let acting = 0;
 let actions = 0;
 let askedAfter = 0;
+let answered = false;
 let down = false;
 
 function adopt() {
@@ -85,27 +86,31 @@ function tell(message, run) {
 async function tick() {
   if (asking || acting || document.hidden) return;
   asking = true;
-  await refresh();
-  await refreshPanels();
-  asking = false;
+  try {
+    await refresh();
+    await refreshPanels();
+  } finally {
+    asking = false;
+  }
 }
 
 // On a run's own page: its checkpoints, and what is measured at its end.
 async function refreshPanels() {
-  if (!panels) return;
+  if (!panels || acting) return;
   panels = false;
   if (!(await ask(root.dataset.panels))) panels = true;
 }
 
-// Whether the answer was of use: not where an action went out meanwhile.
+// Whether the answer was of use: not where there was none, or an action went out meanwhile.
 async function ask(address) {
   askedAfter = actions;
+  answered = false;
   try {
     await htmx.ajax("GET", address, { source: root, swap: "none" });
   } catch {
     // Said by the connection's sign; the next poll or reconnect asks again.
   }
-  return askedAfter === actions;
+  return answered && askedAfter === actions;
 }
 
 // Of runs that only made progress their numbers alone are asked for; only what is looked at is.
@@ -173,7 +178,10 @@ document.addEventListener("htmx:beforeSwap", ({ detail }) => {
 });
 document.addEventListener("htmx:afterRequest", (event) => {
   const { elt, successful, xhr } = event.detail;
-  if (elt === root && successful && !isLoginPage(xhr.responseURL)) heard();
+  if (elt === root && successful && !isLoginPage(xhr.responseURL)) {
+    answered = true;
+    heard();
+  }
   // A model or tokenization that moves on moves the runs that wait for it.
   if (elt.id === "preparing") changed("");
 });

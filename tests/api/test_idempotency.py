@@ -79,7 +79,8 @@ def test_estimate_starts_nothing_and_names_what_is_wrong() -> None:
     assert not Training.objects.exists()
 
 
-def test_viewers_may_ask_nothing_that_is_a_post() -> None:
+def test_viewers_may_ask_for_an_estimate_and_start_nothing() -> None:
     client = Client()
     client.force_login(somebody("eve", Role.VIEWER))
-    assert post(client, "/estimate").status_code == 403
+    assert post(client, "/estimate").status_code == 200
+    assert post(client).status_code == 403

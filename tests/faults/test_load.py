@@ -165,7 +165,7 @@ def test_being_watched_costs_little(ground: Ground, fault: Fault) -> None:
     """A run in the studio beside the same run of the bare engine: rows, events and logs take less
     than 3 % of the processors, and no more of the run's throughput.
 
-    The studio is frozen for a second and thawed for a second in turn: a frozen one does nothing.
+    The studio is frozen and thawed in turns, half of the time each: a frozen one does nothing.
     """
     pk = ground.api.start(
         "watched", num_steps=1_000_000, checkpoint_interval=100_000, log_interval=10

@@ -72,13 +72,13 @@ AFTER_SWEEP = {
 def sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the sweeper does about runs, with its messages done at once."""
     from trainings import nudge
+    from trainings.wishes import discard
     from workers import sweeper
-    from workers.actors import discard_if_asked
 
     with monkeypatch.context() as patch:
         patch.setattr(sweeper, "_queue_is_empty", lambda _queue: True)
         patch.setattr(nudge, "run", lambda _run: None)
-        patch.setattr(nudge, "discard", lambda run: discard_if_asked(str(run.pk)))
+        patch.setattr(nudge, "discard", lambda run: discard(run.pk))
         sweeper._trainings()
 
 

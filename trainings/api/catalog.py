@@ -249,7 +249,8 @@ _NAMES = {"dataset": "dataset_id", "model": "model_id", "__all__": "body"}
 
 
 def _added(request: HttpRequest, form: AnyModelForm[Any]) -> Any:
-    if not form.is_valid():
+    row = catalog.register(form, request.user) if form.is_valid() else None
+    if row is None:
         raise ConfigError(
             [
                 Problem(_NAMES.get(name, name), str(message))
@@ -257,7 +258,6 @@ def _added(request: HttpRequest, form: AnyModelForm[Any]) -> Any:
                 for message in messages
             ]
         )
-    row = catalog.register(form, request.user)
     row.refresh_from_db()
     return row
 

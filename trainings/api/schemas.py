@@ -17,6 +17,7 @@ from pydantic import (
 )
 
 from trainings.models import Training, tag
+from trainings.models.tag import unwritable
 from trainings.models.training import MAX_NOTES
 from trainings.models.transitions import PRIORITIES
 from trainings.wishes import Action
@@ -31,17 +32,17 @@ def example(**values: Any) -> ConfigDict:
 SOME_ID = "0b0e4a5e-6f0c-4b7e-9a86-0d1f0a6f4c11"
 
 
-def _without_nulls(text: str) -> str:
-    if "\x00" in text:
-        raise ValueError("It must not hold null characters.")
+def _writable(text: str) -> str:
+    if reason := unwritable(text):
+        raise ValueError(reason)
     return text
 
 
-Text = Annotated[str, AfterValidator(_without_nulls)]
+Text = Annotated[str, AfterValidator(_writable)]
 Name = Annotated[
     str,
     StringConstraints(strip_whitespace=True, min_length=1, max_length=255),
-    AfterValidator(_without_nulls),
+    AfterValidator(_writable),
 ]
 Priority = Annotated[int, Field(strict=True, ge=PRIORITIES[0], le=PRIORITIES[1])]
 

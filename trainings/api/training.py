@@ -113,6 +113,9 @@ def start_training(
         pk=pk,
     )
     training.refresh_from_db()
+    if (training.tokenization_id, training.config) != (tokenization.pk, config):
+        # Another call with the key came between.
+        return _refused(409, "Idempotency-Key", "This key was used for other settings.")
     return Status(201, training)
 
 
@@ -227,9 +230,9 @@ def pin_checkpoint(
     checkpoint: Checkpoint = get_object_or_404(
         _changeable(request, pk).checkpoints, pk=checkpoint_id
     )
-    checkpoint.pinned = payload.pinned
-    checkpoint.save(update_fields=["pinned"])
-    return checkpoint
+    Checkpoint.objects.filter(pk=checkpoint.pk).update(pinned=payload.pinned)
+    found: Checkpoint = get_object_or_404(Checkpoint, pk=checkpoint.pk)  # unless it went meanwhile
+    return found
 
 
 def _asked(payload: EstimateIn) -> tuple[Tokenization, TrainingConfig]:

@@ -49,5 +49,6 @@ class NotesForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def keep(self) -> None:
         """Write these columns alone: a worker writes the others meanwhile."""
-        self.instance.save(update_fields=["name", "notes"])
+        words = {name: self.cleaned_data[name] for name in ("name", "notes")}
+        Training.objects.filter(pk=self.instance.pk).update(**words)
         Tag.objects.give(self.instance, self.cleaned_data["tags"])

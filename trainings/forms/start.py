@@ -31,6 +31,10 @@ from workers.engine.config.fields import show
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 
 
+# More would be no width, and no whole number that is read.
+MOST_DIGITS = 12
+
+
 class StartForm(forms.Form):
     """A training to start. `config` is there once it is valid; `found` are its warnings."""
 
@@ -163,7 +167,7 @@ class StartForm(forms.Form):
 
     def _width(self) -> str:
         text = str(self["latent_dim"].value() or "").replace(",", "")
-        if not text.isdigit() or not self.facts:
+        if not text.isdecimal() or len(text) > MOST_DIGITS or not self.facts:
             return "8x"
         times = int(text) / self.facts.d_model
         return f"{times:g}x" if times.is_integer() else text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import os
 import socket
@@ -83,6 +84,10 @@ class Display:
             self._write(text)
 
     def _write(self, line: str) -> None:
-        self._stream.write(line + "\n")
-        self._stream.flush()
         self._shown_at, self._last = time.monotonic(), ""
+        try:
+            self._stream.write(line + "\n")
+            self._stream.flush()
+        except BrokenPipeError:
+            # Nobody reads any more; what is shown goes on all the same.
+            self._stream = io.StringIO()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from django.core.management.base import CommandError
+
 from trainings.models import Training
 from trainings.models.transitions import Status
 from workers.engine.events import in_words
@@ -12,6 +14,14 @@ from workers.engine.events import in_words
 from .console import Display
 
 _LOOK_EVERY = 1.0
+
+
+def refresh(training: Training) -> None:
+    """The row as it is now. Raises `CommandError` once it was deleted."""
+    try:
+        training.refresh_from_db()
+    except Training.DoesNotExist as error:
+        raise CommandError(f"{training.name} was deleted.", returncode=4) from error
 
 
 class Follower:
@@ -27,7 +37,7 @@ class Follower:
         # One that was interrupted here (the console was suspended, it hung) waits in the queue, and
         # perhaps there is no other worker.
         while supervisor.run(str(self._training.pk), worker, self._hear):
-            self._training.refresh_from_db()
+            refresh(self._training)
             if self._training.status != Status.PENDING:
                 break
         self.watch()
@@ -48,11 +58,11 @@ class Follower:
     def watch(self) -> None:
         """Until the run has ended, whoever runs it."""
         training = self._training
-        training.refresh_from_db()
+        refresh(training)
         while not training.has_ended:
             self._display.update(training.progress, _state(training))
             time.sleep(_LOOK_EVERY)
-            training.refresh_from_db()
+            refresh(training)
 
 
 def _state(training: Training) -> str:

@@ -7,19 +7,16 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from django.core.management.base import CommandError, OutputWrapper
 from django.db import connection
-from django.db.models.functions import Now
 
-from trainings import live
 from trainings.models import Sae, Training
-from trainings.models.transitions import Status
 
 from .console import Display, worker_name
-from .following import Follower
+from .following import Follower, refresh
 
 EXIT = {"completed": 0, "failed": 1, "stopped": 3}
 
@@ -31,24 +28,21 @@ def see_through(training: Training, stdout: OutputWrapper, *, as_json: bool) -> 
             with _stopping(training.pk, display):
                 Follower(training, display).run(worker_name())
         except KeyboardInterrupt as error:
-            training.refresh_from_db()
+            refresh(training)
             reason = "Ended by a second Ctrl-C before it was saved; what was saved is kept."
-            Training.objects.end(
-                training.pk,
-                training.attempt,
-                Status.FAILED,
-                error_message=reason,
-                completed_at=Now(),
-            )
+            own = training.worker == worker_name()
+            if not (own and Training.objects.fail(training.pk, training.attempt, reason)):
+                reason = f"You looked away; {training.name} is {training.shown_status}."
             raise CommandError(reason, returncode=130) from error
-    live.publisher().drain()
     tell(training, stdout, as_json=as_json)
 
 
 def tell(training: Training, stdout: OutputWrapper, *, as_json: bool) -> None:
     """How it ended, as one object or a sentence; then the exit code of that."""
-    training.refresh_from_db()
-    stdout.write(json.dumps(result(training)) if as_json else sentence(training))
+    refresh(training)
+    text = json.dumps(result(training)) if as_json else sentence(training)
+    with suppress(BrokenPipeError):  # nobody reads it; the exit code says the same
+        stdout.write(text)
     if EXIT[training.status]:
         sys.exit(EXIT[training.status])
 
@@ -89,9 +83,9 @@ def _stopping(pk: Any, display: Display) -> Iterator[None]:
     def first(*_: object) -> None:
         for number in previous:
             signal.signal(number, signal.default_int_handler)
-        display.say("Stopping: the run is saved first. Ctrl-C again ends it at once.")
         # Not here: the signal may have come in the middle of a transaction.
         threading.Thread(target=ask).start()
+        display.say("Stopping: the run is saved first. Ctrl-C again ends it at once.")
 
     previous = {n: signal.signal(n, first) for n in (signal.SIGINT, signal.SIGTERM)}
     try:

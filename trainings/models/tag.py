@@ -14,6 +14,17 @@ MAX_LENGTH = 50
 MAX_TAGS = 20
 
 
+def unwritable(text: str) -> str:
+    """Why no database or file takes this text; empty where they do."""
+    if "\x00" in text:
+        return "It must not hold null characters."
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "It holds half a character (a lone surrogate)."
+    return ""
+
+
 class TagQuerySet(models.QuerySet["Tag"]):
     def used(self) -> TagQuerySet:
         """Those of trainings that are shown."""

@@ -70,6 +70,10 @@ GO_ON: dict[str, Any] = {
 }
 
 
+# A transition and its number in the run's order of events are one: nothing comes between them.
+_told_in_one = transaction.atomic
+
+
 class TrainingQuerySet(LeasedQuerySet):
     def visible(self) -> Self:
         """What the user has not deleted; files of the rest are being removed."""
@@ -161,6 +165,7 @@ class TrainingQuerySet(LeasedQuerySet):
                 self._announce(pk)
         return attempt
 
+    @_told_in_one
     def request_stop(self, pk: Any) -> bool:
         """A queued run is stopped at once; a running one is asked to save and end."""
         queued = Q(status=Status.PENDING)
@@ -176,6 +181,7 @@ class TrainingQuerySet(LeasedQuerySet):
             may_end=True,
         )
 
+    @_told_in_one
     def restart(self, pk: Any, *, from_scratch: bool) -> bool:
         """Queue a failed or stopped run again, from its newest checkpoint or from step 0."""
         again = {"current_step": 0, "latest": {}, "fresh_since_attempt": F("attempt") + 1}
@@ -194,10 +200,12 @@ class TrainingQuerySet(LeasedQuerySet):
             ),
         )
 
+    @_told_in_one
     def prioritize(self, pk: Any, priority: int) -> bool:
         """Give a run another place in the queue: now, or for when it waits again."""
         return self._won(pk, self.visible().filter(pk=pk).update(priority=priority))
 
+    @_told_in_one
     def run_next(self, pk: Any) -> bool:
         """Put a pending run before all others. False if it does not wait (any more)."""
         others = self.queue().exclude(pk=pk).aggregate(highest=Max("priority"))["highest"]
@@ -205,21 +213,25 @@ class TrainingQuerySet(LeasedQuerySet):
         waiting = self.queue().order_by().filter(pk=pk)
         return self._won(pk, waiting.update(priority=above))
 
+    @_told_in_one
     def requeue_lost(self, pk: Any) -> bool:
         """A run whose worker vanished goes on from its newest checkpoint, a few times at most."""
         return self._won(pk, self.lost().filter(pk=pk)._go_on_later(), may_end=True)
 
+    @_told_in_one
     def interrupt(self, pk: Any, attempt: int, reason: str) -> bool:
         """A run that was ended because it stood still goes on as one whose worker vanished."""
         if self._won(pk, self.held(pk, attempt)._go_on_later(), may_end=True):
             return True
         return self.fail(pk, attempt, reason)
 
+    @_told_in_one
     def fail(self, pk: Any, attempt: int, reason: str) -> bool:
         """End an attempt that cannot begin, or was interrupted too often."""
         rows = self.end(pk, attempt, Status.FAILED, **_failed(reason))
         return self._won(pk, rows, may_end=True)
 
+    @_told_in_one
     def hand_back(self, pk: Any, attempt: int) -> bool:
         """A worker that ends in good order leaves its run to the next one, in its old place.
 
@@ -227,10 +239,12 @@ class TrainingQuerySet(LeasedQuerySet):
         """
         return self._won(pk, self.held(pk, attempt).update(**GO_ON), may_end=True)
 
+    @_told_in_one
     def give_up_lost(self, pk: Any, reason: str) -> bool:
         """Fail a run that is lost once too often."""
         return self._give_up(pk, reason, self.lost().filter(interruptions__gte=MAX_INTERRUPTIONS))
 
+    @_told_in_one
     def give_up_waiting(self, pk: Any, reason: str) -> bool:
         """Fail a run that waits for something that cannot come."""
         return self._give_up(pk, reason, self.filter(status=Status.PENDING))
@@ -239,10 +253,14 @@ class TrainingQuerySet(LeasedQuerySet):
         failed = {"status": Status.FAILED, "lease_expires_at": None, **_failed(reason)}
         return self._won(pk, stuck.filter(pk=pk).update(**failed), may_end=True)
 
-    def request_delete(self, pk: Any) -> bool:
-        """Hide the run and, if it is running, stop it; its files go once nothing writes them."""
+    def request_delete(self, pk: Any, **as_seen: Any) -> bool:
+        """Hide the run and, if it is running, stop it; its files go once nothing writes them.
+
+        `as_seen`: columns that must still have these values.
+        """
         with transaction.atomic():  # what is marked and not stopped is not yet to be discarded
-            marked = self.visible().filter(pk=pk).update(delete_requested_at=Now())
+            wanted = self.visible().filter(pk=pk, **as_seen)
+            marked = wanted.update(delete_requested_at=Now())
             if marked and not self.request_stop(pk):
                 self._announce(pk)
         return bool(marked)

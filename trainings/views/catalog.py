@@ -33,8 +33,8 @@ _IN_USE = Count("trainings", filter=Q(trainings__delete_requested_at=None), dist
 @require_http_methods(["GET", "HEAD", "POST"])
 def models(request: HttpRequest) -> HttpResponse:
     form = ModelForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        return _prepare(request, form, "models")
+    if answer := _prepare(request, form, "models"):
+        return answer
     rows = LanguageModel.objects.annotate(n_trainings=_IN_USE).order_by("name")
     context = {"rows": rows, "form": form, "preparing": preparing()}
     return render(request, "catalog/models.html", context, status=_status(form))
@@ -43,16 +43,16 @@ def models(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 def datasets(request: HttpRequest) -> HttpResponse:
     form = DatasetForm(request.POST or None)
-    if request.method == "POST" and form.is_valid():
-        return _prepare(request, form, "datasets")
+    if answer := _prepare(request, form, "datasets"):
+        return answer
     return _datasets_page(request, form, TokenizationForm())
 
 
 @require_POST
 def tokenize(request: HttpRequest) -> HttpResponse:
     form = TokenizationForm(request.POST)
-    if form.is_valid():
-        return _prepare(request, form, "datasets")
+    if answer := _prepare(request, form, "datasets"):
+        return answer
     return _datasets_page(request, DatasetForm(), form)
 
 
@@ -77,8 +77,11 @@ def delete(request: HttpRequest, kind: str, pk: str) -> HttpResponse:
     return HttpResponseRedirect(_home(kind))
 
 
-def _prepare(request: HttpRequest, form: AnyModelForm[Any], page: str) -> HttpResponse:
-    row = catalog.register(form, request.user)
+def _prepare(request: HttpRequest, form: AnyModelForm[Any], page: str) -> HttpResponse | None:
+    """None where the form was not sent, or has errors."""
+    row = catalog.register(form, request.user) if form.is_valid() else None
+    if row is None:
+        return None
     messages.success(request, f"{row} is being prepared.")
     return HttpResponseRedirect(reverse(page))
 

@@ -43,6 +43,8 @@ CHARTS = {
     "tokens_per_second": "Tokens per second",
 }
 MAX_POINTS = 1000
+# The largest that a column of steps holds.
+LAST_STEP = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ def points(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     """The curves after a step, and the marks of the whole run."""
     run = get_object_or_404(Training.objects.visible(), pk=training_id)
     limit = max(4, min(whole(request, "max_points", MAX_POINTS), MAX_POINTS))
-    found = curves(run, whole(request, "after_step", -1), limit)
+    found = curves(run, min(whole(request, "after_step", -1), LAST_STEP), limit)
     return JsonResponse(
         {
             "seq": run.event_seq,

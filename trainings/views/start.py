@@ -21,6 +21,9 @@ from .estimate import estimate
 from .pages import dialog, in_page
 from .rehearsal import Measurement
 
+# Of the number of an attempt.
+MOST_DIGITS = 9
+
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def new(request: HttpRequest) -> HttpResponse:
@@ -71,7 +74,8 @@ def measure(request: HttpRequest) -> HttpResponse:
     form = StartForm(request.POST)
     if form.is_valid() and form.config and form.source:
         seen = request.POST.get("seen", "")
-        Rehearsal.objects.ask(form.source, form.config, int(seen) if seen.isdecimal() else 0)
+        attempt = int(seen) if seen.isdecimal() and len(seen) <= MOST_DIGITS else 0
+        Rehearsal.objects.ask(form.source, form.config, attempt)
     elif not in_page(request):
         return _refused(request, form)
     if in_page(request):

@@ -89,23 +89,29 @@ def _refuse_busy_port() -> None:
 
 
 def _wait_until_ready(supervisor: subprocess.Popen[bytes]) -> None:
-    url = f"http://{settings.BIND}:{settings.PORT}/readyz"
+    # From this machine, by a name that the studio answers to.
+    own = settings.BIND if exposure.is_loopback(settings.BIND) else "127.0.0.1"
+    host = settings.ALLOWED_HOSTS[0].lstrip(".").replace("*", "localhost")
+    request = urllib.request.Request(
+        f"http://{f'[{own}]' if ':' in own else own}:{settings.PORT}/readyz", headers={"Host": host}
+    )
     deadline = time.monotonic() + READY_WITHIN
     while time.monotonic() < deadline and supervisor.poll() is None:
-        if _web_is_ready(url):
+        if _web_is_ready(request):
             return
         time.sleep(0.2)
     raise CommandError(f"The web server did not answer; see {settings.HOME}/logs/web.log.")
 
 
-def _web_is_ready(url: str) -> bool:
+def _web_is_ready(request: urllib.request.Request) -> bool:
     """Pages can be looked at; workers are there a few seconds later."""
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
-            parts = json.load(answer)
-    except urllib.error.HTTPError as error:
-        parts = json.load(error)
-    except OSError:
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                parts = json.load(answer)
+        except urllib.error.HTTPError as error:
+            parts = json.load(error)
+    except (OSError, ValueError):
         return False
     return bool(parts["database"] == parts["redis"] == "ok")
 

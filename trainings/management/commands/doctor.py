@@ -159,10 +159,14 @@ def _workers() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    import torch
-
     from saestudio.programs import visible_gpus
 
+    try:
+        import torch
+    except (ImportError, OSError) as error:
+        advice = "Run make studio, which installs it; or install it for your CUDA version."
+        yield Finding("PyTorch", "failed", f"cannot be loaded: {error}", advice)
+        return
     seen, usable = visible_gpus(), torch.cuda.device_count()
     if len(seen) > usable:
         yield Finding(

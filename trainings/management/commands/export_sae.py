@@ -31,7 +31,7 @@ class Command(BaseCommand):
         sae = Sae.objects.filter(training=run).first()
         if sae is None or not Path(sae.path).is_dir():
             raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
-        folder = Path(options["folder"]).expanduser()
+        folder = Path(options["folder"]).expanduser().resolve()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CommandError(f"{folder} is not empty; name a new folder.", returncode=2)
         try:
@@ -59,9 +59,12 @@ def copied(source: Path, target: Path) -> dict[str, str]:
             files[path.name] = _sha256(draft / path.name)
             if files[path.name] != _sha256(path):
                 raise OSError(f"{path.name} was not copied as it is")
-        if target.exists():
-            target.rmdir()
-        draft.rename(target)
+        if target.exists():  # empty; somebody may stand in it
+            for name in files:
+                (draft / name).rename(target / name)
+            draft.rmdir()
+        else:
+            draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import uuid
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -38,8 +40,9 @@ class Candidate:
 class Command(BaseCommand):
     help = (
         "List what could be deleted, and delete it with --yes: folders that no row stands for, "
-        "checkpoints of ended trainings but the newest and the pinned, whole trainings that ended "
-        "long ago. Exit code: 0 done, 1 something could not be deleted, 2 nothing was chosen. "
+        "checkpoints of completed trainings but the newest and the pinned, whole trainings that "
+        "ended long ago. Exit code: 0 done, 1 something could not be deleted, 2 nothing was "
+        "chosen. "
         "Example: manage.py prune --orphans --checkpoints --yes"
     )
 
@@ -60,6 +63,9 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         if not (options["orphans"] or options["checkpoints"] or options["status"]):
             raise CommandError("Choose --orphans, --checkpoints or --status.", returncode=2)
+        days = options["older_than"]
+        if days is not None and (days < 0 or not options["status"]):
+            raise CommandError("--older-than is a number of days, with --status.", returncode=2)
         found = list(_candidates(options))
         failed = {}
         for candidate in found if options["yes"] else ():
@@ -99,10 +105,17 @@ def _candidates(options: dict[str, Any]) -> Iterator[Candidate]:
 
 def _orphans() -> Iterator[Candidate]:
     for name, rows in FOLDERS.items():
+        # First the folders: a row made after that has none among them.
+        there = sorted(path for path in Path(settings.HOME, name).glob("*") if path.is_dir())
         known = {str(pk) for pk in rows.objects.values_list("pk", flat=True)}
-        for path in sorted(Path(settings.HOME, name).glob("*")):
-            if path.is_dir() and path.name not in known:
-                yield Candidate("folder", str(path), _bytes(path), _removing(path))
+        for path in there:
+            if _row_of(path) not in known:
+                yield Candidate("folder", str(path), _bytes(path), _removing(path, rows))
+
+
+def _row_of(path: Path) -> str:
+    """The id that a folder is named by; that of a preparation goes on with `.attempt.part`."""
+    return path.name.partition(".")[0]
 
 
 def _checkpoints() -> Iterator[Candidate]:
@@ -110,7 +123,7 @@ def _checkpoints() -> Iterator[Candidate]:
         newest = Checkpoint.objects.of_this_run(run).usable().first()
         others = run.checkpoints.filter(pinned=False).exclude(pk=newest.pk if newest else None)
         for checkpoint in others:
-            what = f"{run.name}, step {checkpoint.step:,} ({checkpoint.path})"
+            what = f"{run.name}, step {checkpoint.step:,} ({checkpoint.path or 'without files'})"
             yield Candidate("checkpoint", what, checkpoint.size_bytes, _forgetting(checkpoint))
 
 
@@ -123,29 +136,44 @@ def _trainings(status: list[str], days: int | None) -> Iterator[Candidate]:
         yield Candidate("training", what, _bytes(run.folder), _deleting(run))
 
 
-def _removing(path: Path) -> Callable[[], object]:
-    return lambda: shutil.rmtree(path)
+def _removing(path: Path, rows: Any) -> Callable[[], object]:
+    def remove() -> None:
+        try:
+            uuid.UUID(_row_of(path))
+        except ValueError:
+            known = False
+        else:
+            known = rows.objects.filter(pk=_row_of(path)).exists()
+        if not known:
+            shutil.rmtree(path, onerror=wishes.unless_gone)
+
+    return remove
 
 
 def _forgetting(checkpoint: Checkpoint) -> Callable[[], object]:
     def remove() -> None:
         # The row first, unless it was pinned meanwhile: a row stands for files that are there.
-        if Checkpoint.objects.filter(pk=checkpoint.pk, pinned=False).delete()[0]:
-            shutil.rmtree(checkpoint.path, ignore_errors=not Path(checkpoint.path).exists())
+        gone = Checkpoint.objects.filter(pk=checkpoint.pk, pinned=False).delete()[0]
+        if gone and checkpoint.path:
+            shutil.rmtree(checkpoint.path, onerror=wishes.unless_gone)
 
     return remove
 
 
 def _deleting(run: Training) -> Callable[[], object]:
-    """The row and its files, without a worker."""
+    """The row and its files, without a worker; nothing where it was started again meanwhile."""
 
     def remove() -> None:
-        if wishes.delete(run) and run.folder.exists():
-            shutil.rmtree(run.folder)
-        Training.objects.to_discard().filter(pk=run.pk).delete()
+        if Training.objects.request_delete(run.pk, status=run.status, attempt=run.attempt):
+            wishes.discard(run.pk)
 
     return remove
 
 
 def _bytes(folder: Path) -> int:
-    return sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
+    """What its files take; what goes while they are counted takes nothing."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            total += path.lstat().st_size if path.is_file() else 0
+    return total

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandParser
 
 from trainings.management import naming
+from trainings.management.following import refresh
 from trainings.models import Training
 
 LOOK_EVERY = 0.5
@@ -27,13 +28,21 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="One list of objects on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        runs = [naming.training(text) for text in options["training"]]
-        asked = {run.pk: Training.objects.request_stop(run.pk) for run in runs}
-        for run in runs:
-            run.refresh_from_db()
-            while options["wait"] and not run.has_ended:
-                time.sleep(LOOK_EVERY)
-                run.refresh_from_db()
+        named = (naming.training(text) for text in options["training"])
+        runs = list({run.pk: run for run in named}.values())
+        # One that is stopping already does what was asked for.
+        asked = {
+            run.pk: Training.objects.request_stop(run.pk) or bool(run.stop_requested_at)
+            for run in runs
+        }
+        try:
+            for run in runs:
+                refresh(run)
+                while options["wait"] and not run.has_ended:
+                    time.sleep(LOOK_EVERY)
+                    refresh(run)
+        except KeyboardInterrupt:
+            raise SystemExit(130) from None
         if options["json"]:
             found = [
                 {"id": str(run.pk), "asked": asked[run.pk], "status": run.shown_status}

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 
 from trainings.management import naming, running
 from trainings.management.console import Display
-from trainings.management.following import Follower
+from trainings.management.following import Follower, refresh
 from trainings.models import METRIC_FIELDS, Training
 from workers.engine.events import finite
 
@@ -21,7 +21,7 @@ LOOK_EVERY = 1.0
 class Command(BaseCommand):
     help = (
         "Watch a training until it ends; Ctrl-C leaves it alone. Exit code: 0 completed, 1 failed, "
-        "2 there is no such training, 3 stopped, 130 you looked away. "
+        "2 there is no such training, 3 stopped, 4 deleted, 130 you looked away. "
         "Example: manage.py watch smollm2-135m-l5-jumprelu-8x"
     )
 
@@ -41,14 +41,14 @@ class Command(BaseCommand):
             else:
                 with Display(sys.stdout, run.name) as display:
                     Follower(run, display).watch()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, BrokenPipeError):
             raise SystemExit(130) from None
         running.tell(run, self.stdout, as_json=options["json"])
 
     def _points(self, run: Training) -> None:
         step = -1
         while True:
-            run.refresh_from_db()
+            refresh(run)
             ended = run.has_ended  # before the last look: nothing comes after it
             for point in run.metrics.filter(step__gt=step).values(*METRIC_FIELDS):
                 step = point["step"]
