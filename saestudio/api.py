@@ -60,7 +60,7 @@ class StrictParser(Parser):
 
     def parse_body(self, request: HttpRequest) -> Any:
         found = json.loads(request.body, parse_constant=_no_number)
-        if found is not None and not isinstance(found, dict):
+        if not isinstance(found, dict):
             raise TypeError("it must be an object")
         return found
 

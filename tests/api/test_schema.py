@@ -17,7 +17,7 @@ from tests.conftest import ROOT, Studio
 pytestmark = pytest.mark.studio
 # What lies between fields, or what there is in the database, no schema says.
 UNKNOWABLE = "positive_data_acceptance"
-EXAMPLES = 5
+EXAMPLES = 20
 
 
 @pytest.fixture
@@ -30,13 +30,16 @@ def server(redis_server: str, tmp_path: Path) -> Iterator[Studio]:
     studio.stop()
 
 
-def test_every_operation_does_what_its_schema_says(server: Studio) -> None:
+@pytest.mark.parametrize(
+    "phases", ["examples,coverage", pytest.param("fuzzing", marks=pytest.mark.long)]
+)
+def test_every_operation_does_what_its_schema_says(server: Studio, phases: str) -> None:
     tool = Path(sys.executable).with_name("schemathesis")
     words = [
         *(tool, "run", f"{server.url}/api/v1/openapi.json", "--header"),
         f"Authorization: Bearer {token_of(server)}",
         *("--exclude-checks", UNKNOWABLE, "--max-examples", f"{EXAMPLES}", "--seed", "1"),
-        *("--phases", "examples,coverage,fuzzing", "--no-color", "--generation-database", "none"),
+        *("--phases", phases, "--no-color", "--generation-database", "none"),
     ]
     done = subprocess.run(
         [str(word) for word in words],

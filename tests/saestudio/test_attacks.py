@@ -55,7 +55,7 @@ def post(client: Client, body: Any, path: str = "trainings") -> Any:
         ('{"name": "a", "layer": Infinity}', 400, "body"),
         (b"\xff\xfe\x00", 400, "body"),
         ("[]", 400, "body"),
-        ("null", 422, "tokenization_id"),
+        ("null", 400, "body"),
         ('"' + "x" * 1_100_000 + '"', 413, "body"),
     ],
 )

@@ -212,7 +212,7 @@ API_MADE: tuple[tuple[str, str, Any], ...] = (
 
 
 def call(client: Client, method: str, path: str, body: Any, rows: dict[str, str]) -> Any:
-    text = json.dumps(body)
+    text = "" if body is None else json.dumps(body)
     for name, value in rows.items():
         text = text.replace(f"{{{name}}}", value)
     address = f"/api/v1/{path.format(**rows)}"
