@@ -12,7 +12,7 @@ import pytest
 
 from tests.api.test_examples import token_of
 from tests.browser.conftest import web
-from tests.conftest import ROOT, Studio
+from tests.conftest import Studio
 
 pytestmark = pytest.mark.studio
 # What lies between fields, or what there is in the database, no schema says.
@@ -43,7 +43,7 @@ def test_every_operation_does_what_its_schema_says(server: Studio, phases: str) 
     ]
     done = subprocess.run(
         [str(word) for word in words],
-        cwd=ROOT,
+        cwd=server.home,
         env=server.environment | {"SCHEMATHESIS_HOOKS": ""},
         capture_output=True,
         text=True,
