@@ -148,7 +148,7 @@ def _too_often(request: HttpRequest, error: Throttled) -> HttpResponse:
 
 @api.exception_handler(RequestDataTooBig)
 def _too_large(request: HttpRequest, error: RequestDataTooBig) -> HttpResponse:
-    return refuse(request, 413, [Problem("body", "The body is larger than is read.")])
+    return refuse(request, 413, [Problem(*SENTENCES[413])])
 
 
 @api.exception_handler(HttpError)

@@ -69,6 +69,5 @@ def _disk() -> str:
 
 def _workers() -> str:
     """Each kind must have been seen within the last minute."""
-    alive = set(Worker.objects.alive().values_list("kind", flat=True).distinct())
-    missing = [kind for kind in Worker.Kind.values if kind not in alive]
+    missing = Worker.objects.missing()
     return f"no {' and no '.join(missing)} is seen" if missing else OK

@@ -14,7 +14,7 @@ from django.utils.text import slugify
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings.forms import StartForm, texts
-from trainings.rights import changeable
+from trainings.rights import changeable, demand
 from trainings.views import start
 from trainings.views.pages import back, dialog, in_page
 from workers.engine.config import FIELDS, PRESETS, ConfigError
@@ -106,7 +106,7 @@ def delete(request: HttpRequest, pk: uuid.UUID) -> HttpResponse:
     template = get_object_or_404(TrainingTemplate, pk=pk)
     if request.method != "POST":
         return dialog(request, "template/_delete.html", {"template": template})
-    changeable(request.user, TrainingTemplate.objects.all(), pk).delete()
+    demand(request.user, template).delete()
     messages.success(request, f"{template.name} is deleted.")
     return _done(request)
 

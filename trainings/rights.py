@@ -25,7 +25,11 @@ def refusal(user: Any, row: Any) -> str:
 
 def changeable(user: Any, rows: QuerySet[Any], pk: UUID | str) -> Any:
     """The row. Raises Http404 where there is none, PermissionDenied where it is another's."""
-    row = get_object_or_404(rows, pk=pk)
+    return demand(user, get_object_or_404(rows, pk=pk))
+
+
+def demand(user: Any, row: Any) -> Any:
+    """The row. Raises PermissionDenied where it is another's."""
     if reason := refusal(user, row):
         raise PermissionDenied(reason)
     return row

@@ -7,7 +7,7 @@ import secrets
 from datetime import timedelta
 from typing import Any, Final
 
-from django.db.models import Q
+from django.db.models import BooleanField, Case, Q, When
 from django.db.models.functions import Now
 
 from saestudio.models import ApiToken
@@ -51,10 +51,12 @@ def bearer(text: str) -> ApiToken | None:
     """The row of a token that is valid now, its use noted."""
     valid = Q(expires_at=None) | Q(expires_at__gt=Now())
     found = ApiToken.objects.filter(valid, digest=digest(text), user__is_active=True)
-    token = found.select_related("user").first()
-    if token is not None:
-        old = Q(last_used_at=None) | Q(last_used_at__lt=Now() - NOTED_EVERY)
-        ApiToken.objects.filter(old, pk=token.pk).update(last_used_at=Now())
+    old = Q(last_used_at=None) | Q(last_used_at__lt=Now() - NOTED_EVERY)
+    # Asked with the row: an UPDATE that changes nothing still waits for SQLite's one writer.
+    noted_long_ago = Case(When(old, then=True), default=False, output_field=BooleanField())
+    token = found.select_related("user").annotate(noted_long_ago=noted_long_ago).first()
+    if token is not None and token.noted_long_ago:
+        ApiToken.objects.filter(pk=token.pk).update(last_used_at=Now())
     return token
 
 

@@ -19,7 +19,7 @@ from trainings.models.catalog import Prepared
 from trainings.rights import changeable
 from workers.engine.config import ConfigError, Problem
 
-from .schemas import SOME_ID, Errors, Text, example
+from .schemas import SOME_ID, Errors, Text, example, refused
 
 models, datasets, tokenizations = Router(), Router(), Router()
 Limit = Annotated[int, Query(ge=1, le=500)]
@@ -266,13 +266,12 @@ def _deleted(request: HttpRequest, kind: type[Prepared], pk: UUID) -> Status[Any
     row = changeable(request.user, _rows(kind), pk)
     reason = catalog.remove(row)
     if reason:
-        return Status(409, {"errors": [{"field": "status", "message": reason}]})
+        return refused(409, "status", reason)
     return Status(204, None)
 
 
 def _again(request: HttpRequest, kind: type[Prepared], pk: UUID) -> Any:
     row = changeable(request.user, _rows(kind), pk)
     if not catalog.prepare_again(row):
-        message = f"It is {row.status}; only what failed is tried again."
-        return Status(409, {"errors": [{"field": "status", "message": message}]})
+        return refused(409, "status", f"It is {row.status}; only what failed is tried again.")
     return get_object_or_404(_rows(kind), pk=pk)

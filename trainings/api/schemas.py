@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-from ninja import Schema
+from ninja import Schema, Status
 from pydantic import (
     AfterValidator,
     ConfigDict,
@@ -236,3 +236,7 @@ class Errors(Schema):
     """Every refusal has this shape."""
 
     errors: list[ErrorItem]
+
+
+def refused(status: int, field: str, message: str) -> Status[Any]:
+    return Status(status, {"errors": [{"field": field, "message": message}]})

@@ -17,7 +17,7 @@ from trainings.models.tag import tidy
 from trainings.models.transitions import Status as State
 from trainings.rights import changeable
 from trainings.views.estimate import estimate
-from trainings.views.listing import SORTS, Listing
+from trainings.views.listing import SORT_WORDS, Listing
 from trainings.views.points import telling_steps
 from workers.engine.config import (
     Architecture,
@@ -45,6 +45,7 @@ from .schemas import (
     TrainingIn,
     TrainingOut,
     TrainingPage,
+    refused,
 )
 
 router = Router()
@@ -52,7 +53,7 @@ Limit = Annotated[int, Query(ge=1, le=10_000)]
 # Of the ids that follow from a caller's idempotency keys.
 KEYS = UUID("6f1f3c1e-3d5b-5f0a-9a55-2f5d0d5a7c11")
 Sort = Literal["newest", "oldest", "name", "fvu", "l0", "loss", "dead", "ended"]
-assert set(Sort.__args__) == {"newest", *filter(None, SORTS)}  # type: ignore[attr-defined]
+assert set(Sort.__args__) == set(SORT_WORDS)  # type: ignore[attr-defined]
 
 
 @router.get("", response={200: TrainingPage, 422: Errors})
@@ -72,7 +73,7 @@ def list_trainings(
         status=status.value if status else "",
         search=q.strip(),
         tag=tidy(tag),
-        sort="" if sort == "newest" else sort,
+        sort=SORT_WORDS[sort],
     )
     found = listing.runs()
     if model_id:
@@ -98,13 +99,7 @@ def start_training(
     tokenization, config = _asked(payload)
     pk = uuid5(KEYS, f"{request.user.pk} {idempotency_key}") if idempotency_key else None
     again = Training.objects.filter(pk=pk).first() if pk else None
-    if again is not None:
-        same = (again.tokenization_id, again.config) == (tokenization.pk, config)
-        if not same or again.delete_requested_at:
-            what = "other settings" if not same else "a training that is being deleted"
-            return _refused(409, "Idempotency-Key", f"This key was used for {what}.")
-        return Status(200, again)
-    training = Training.objects.start(
+    training = again or Training.objects.start(
         name=payload.name,
         tokenization=tokenization,
         config=config,
@@ -112,11 +107,13 @@ def start_training(
         owner=request.user,
         pk=pk,
     )
+    # Also where another call with the key has just come between.
     training.refresh_from_db()
     if (training.tokenization_id, training.config) != (tokenization.pk, config):
-        # Another call with the key came between.
-        return _refused(409, "Idempotency-Key", "This key was used for other settings.")
-    return Status(201, training)
+        return refused(409, "Idempotency-Key", "This key was used for other settings.")
+    if training.delete_requested_at:
+        return refused(409, "Idempotency-Key", "Its training is being deleted.")
+    return Status(200 if again else 201, training)
 
 
 @router.post("/estimate", response={200: EstimateOut, 404: Errors, 422: Errors})
@@ -268,8 +265,4 @@ def _restart(request: HttpRequest, pk: UUID, *, from_scratch: bool) -> Any:
 
 def _conflict(pk: UUID, wish: str) -> Status[Any]:
     state = _training(pk).shown_status
-    return _refused(409, "status", f"This training is {state}; it cannot be {wish}.")
-
-
-def _refused(status: int, field: str, message: str) -> Status[Any]:
-    return Status(status, {"errors": [{"field": field, "message": message}]})
+    return refused(409, "status", f"This training is {state}; it cannot be {wish}.")

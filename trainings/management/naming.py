@@ -20,7 +20,7 @@ Named = TypeVar("Named", LanguageModel, Dataset)
 
 def named(rows: type[Named], text: str) -> Named:
     """The one row with this id, name or location; a ready one first. Raises `CommandError`."""
-    found: list[Named] = list(rows.objects.filter(_is_id(text) or Q(name=text) | Q(location=text)))
+    found: list[Named] = list(rows.objects.filter(by_id(text) or Q(name=text) | Q(location=text)))
     usable = [row for row in found if row.status == Status.READY]
     if len(found) == 1 or len(usable) == 1:
         return (usable or found)[0]
@@ -39,7 +39,7 @@ def training(text: str) -> Training:
     Raises `CommandError`.
     """
     rows = Training.objects.visible()
-    found = list(rows.filter(_is_id(text) or Q(name=text))[:2])
+    found = list(rows.filter(by_id(text) or Q(name=text))[:2])
     if not found and len(text) >= LEAST_PREFIX:
         found = [run for run in rows.only("pk", "name") if str(run.pk).startswith(text)][:2]
     if len(found) > 1:
@@ -61,15 +61,16 @@ def ready(row: Prepared) -> None:
 
 def tokenization(text: str) -> Tokenization:
     """The tokenization with this id. Raises `CommandError`."""
-    by_id = _is_id(text)
+    found_by = by_id(text)
     rows = Tokenization.objects.select_related("model", "dataset")
-    found: Tokenization | None = rows.filter(by_id).first() if by_id else None
+    found: Tokenization | None = rows.filter(found_by).first() if found_by else None
     if found is None:
         raise CommandError(f"There is no tokenization with the id {text!r}.", returncode=2)
     return found
 
 
-def _is_id(text: str) -> Q | None:
+def by_id(text: str) -> Q | None:
+    """The row of this id; None where the text is none."""
     try:
         return Q(pk=uuid.UUID(text))
     except ValueError:

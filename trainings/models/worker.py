@@ -18,6 +18,11 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
     def alive(self) -> Self:
         return self.filter(seen_at__gt=Now() - GONE_AFTER)
 
+    def missing(self) -> list[str]:
+        """Kinds of which none is alive."""
+        there = set(self.alive().values_list("kind", flat=True))
+        return [kind for kind in Worker.Kind.values if kind not in there]
+
     def seen(self, pk: uuid.UUID, **facts: Any) -> None:
         """It lives; what it says of itself is kept at the first time."""
         if not self.filter(pk=pk).update(seen_at=Now()):

@@ -16,7 +16,7 @@ from trainings import catalog
 from trainings.forms import DatasetForm, ModelForm, TokenizationForm
 from trainings.models import Dataset, LanguageModel, Tokenization
 from trainings.models.catalog import Prepared
-from trainings.rights import changeable
+from trainings.rights import changeable, demand
 
 from .pages import back, dialog
 from .preparing import preparing
@@ -72,7 +72,7 @@ def delete(request: HttpRequest, kind: str, pk: str) -> HttpResponse:
     if request.method != "POST":
         context = {"row": row, "kind": kind, "home": _home(kind), **users}
         return dialog(request, "catalog/_delete.html", context)
-    reason = catalog.remove(changeable(request.user, type(row).objects.all(), pk))
+    reason = catalog.remove(demand(request.user, row))
     messages.info(request, reason or f"{row} was deleted.")
     return HttpResponseRedirect(_home(kind))
 

@@ -28,6 +28,8 @@ SORTS = {
     "dead": "Fewest dead neurons",
     "ended": "Ended last",
 }
+# As a caller or a command writes them, who leave nothing out.
+SORT_WORDS = {sort or "newest": sort for sort in SORTS}
 PER_PAGE = (20, 50, 100)
 _MEASURED = {"fvu": "fvu", "l0": "l0", "loss": "loss", "dead": "dead_neurons"}
 

@@ -59,7 +59,7 @@ def fragments(request: HttpRequest) -> HttpResponse:
     on_list = "list" in request.GET
     context = {
         "cards": cards(runs[pk] for pk in ids if pk in runs),
-        "numbers": cards(runs[pk] for pk in light if pk in runs),
+        "numbers": [Card(runs[pk]) for pk in light if pk in runs],
         "gone": [pk for pk in dict.fromkeys([*ids, *light]) if pk not in runs],
         "arrived": _arrived(request, set(known)) if "arrived" in request.GET else [],
         "listing": Listing.of(request.GET) if on_list else None,
@@ -77,12 +77,13 @@ def _page(request: HttpRequest) -> tuple[Listing, Page[Training]]:
 
 def _arrived(request: HttpRequest, known: set[uuid.UUID]) -> list[tuple[Card, str]]:
     """Cards that a page drawn now has beside those known, and where each goes, as htmx says it."""
-    found, place = [], "afterbegin:#cards"
-    for card in cards(_page(request)[1].object_list):
-        if card.training.pk not in known:
-            found.append((card, place))
-        place = f"afterend:#card-{card.training.pk}"
-    return found
+    new, places, place = [], [], "afterbegin:#cards"
+    for run in _page(request)[1].object_list:
+        if run.pk not in known:
+            new.append(run)
+            places.append(place)
+        place = f"afterend:#card-{run.pk}"
+    return list(zip(cards(new), places, strict=True))
 
 
 @require_POST

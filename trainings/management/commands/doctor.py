@@ -146,11 +146,9 @@ def _redis() -> Iterator[Finding]:
 
 def _workers() -> Iterator[Finding]:
     try:
-        alive = list(Worker.objects.alive())
+        alive, missing = list(Worker.objects.alive()), Worker.objects.missing()
     except DatabaseError:
         return  # said by the database's finding
-    kinds = {worker.kind for worker in alive}
-    missing = [kind for kind in Worker.Kind.values if kind not in kinds]
     if missing:
         advice = "make studio starts them; docs/operations.md says how to start them by hand."
         yield Finding("Workers", "warning", f"not seen: {', '.join(missing)}", advice)

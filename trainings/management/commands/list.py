@@ -12,7 +12,7 @@ from trainings.api.schemas import TrainingOut
 from trainings.models import Training
 from trainings.models.transitions import Status
 from trainings.templatetags.studio import number, percent
-from trainings.views.listing import SORTS, Listing
+from trainings.views.listing import SORT_WORDS, Listing
 
 COLUMNS = ("ID", "STATUS", "DONE", "LOSS", "L0", "FVU", "DEAD", "NAME")
 NARROWEST_NAME = 12
@@ -28,8 +28,7 @@ class Command(BaseCommand):
         parser.add_argument("--status", choices=Status.values)
         parser.add_argument("--search", default="", help="In name, model, dataset and notes.")
         parser.add_argument("--tag", default="")
-        sorts = ["newest", *filter(None, SORTS)]
-        parser.add_argument("--sort", choices=sorts, default="newest")
+        parser.add_argument("--sort", choices=list(SORT_WORDS), default="newest")
         parser.add_argument("--limit", type=int, default=20, help="At most so many (20).")
         parser.add_argument("--json", action="store_true", help="One list of objects on stdout.")
 
@@ -38,7 +37,7 @@ class Command(BaseCommand):
             status=options["status"] or "",
             search=options["search"],
             tag=options["tag"],
-            sort="" if options["sort"] == "newest" else options["sort"],
+            sort=SORT_WORDS[options["sort"]],
         )
         runs = list(listing.runs()[: max(0, options["limit"])])
         if options["json"]:

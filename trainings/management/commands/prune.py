@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models.functions import Now
 
 from trainings import wishes
+from trainings.management import naming
 from trainings.models import Checkpoint, Dataset, LanguageModel, Tokenization, Training
 from trainings.models.transitions import ENDED
 from trainings.templatetags.studio import filesize
@@ -138,13 +138,8 @@ def _trainings(status: list[str], days: int | None) -> Iterator[Candidate]:
 
 def _removing(path: Path, rows: Any) -> Callable[[], object]:
     def remove() -> None:
-        try:
-            uuid.UUID(_row_of(path))
-        except ValueError:
-            known = False
-        else:
-            known = rows.objects.filter(pk=_row_of(path)).exists()
-        if not known:
+        row = naming.by_id(_row_of(path))
+        if row is None or not rows.objects.filter(row).exists():
             shutil.rmtree(path, onerror=wishes.unless_gone)
 
     return remove
