@@ -30,8 +30,11 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     return ready
 
 
-def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, disk: threading.Event) -> None:
-    weights, counts = torch.ones(3), [1, 2]
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_training_goes_on_while_the_disk_is_slow(
+    tmp_path: Path, disk: threading.Event, device: str
+) -> None:
+    weights, counts = torch.ones(3, device=device), [1, 2]
     with Saver(tmp_path) as saver:
         assert list(saver.begin(10, {"w": weights}, {"counts": counts}, 0.5)) == []
         weights += 1  # the next step
@@ -39,6 +42,9 @@ def test_training_goes_on_while_the_disk_is_slow(tmp_path: Path, disk: threading
         assert list(saver.done()) == []
         disk.set()
         (told,) = saver.wait()
+        assert list(saver.begin(20, {"w": weights}, {}, None)) == []
+        (later,) = saver.wait()
+    assert torch.equal(checkpoint.load(Path(later.checkpoint_path))[0]["w"], torch.full((3,), 2.0))
     tensors, numbers = checkpoint.load(Path(told.checkpoint_path))
     assert (told.step, told.fvu) == (10, 0.5)
     assert torch.equal(tensors["w"], torch.ones(3))  # as it was at step 10

@@ -37,6 +37,9 @@ class RoundedAdam(torch.optim.Optimizer):
     def __init__(self, weights: list[Tensor], betas: tuple[float, float], seed: int) -> None:
         super().__init__(weights, {"lr": 0.0, "betas": betas})
         self._seed = seed
+        self.grad_scale: Tensor | None = (
+            None  # the gradients are divided by it, as torch's Adam does
+        )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -44,6 +47,8 @@ class RoundedAdam(torch.optim.Optimizer):
         drawn: tuple[Tensor, Tensor] | None = None
         for weight in group["params"]:
             state = self.state[weight]
+            if self.grad_scale is not None:
+                weight.grad.div_(self.grad_scale)
             state["step"] += 1
             count = int(state["step"])
             size = _BLOCK.get(weight.device.type, _GPU_BLOCK)

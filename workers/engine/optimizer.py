@@ -14,6 +14,12 @@ from .sae import Weights
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+class _Adam(torch.optim.Adam):
+    """Divides the gradients by `grad_scale` in the pass that uses them."""
+
+    grad_scale: Tensor | None = None
+
+
 class Optimizer:
     """Changes the weights it was given in place."""
 
@@ -23,10 +29,10 @@ class Optimizer:
         self._clip = h.gradient_clip
         betas, parameters = (h.adam_beta1, h.adam_beta2), list(weights.values())
         rounded = h.moments_dtype == "bfloat16"
-        self._adam: torch.optim.Optimizer = (
+        self._adam: RoundedAdam | _Adam = (
             RoundedAdam(parameters, betas, h.seed)
             if rounded
-            else torch.optim.Adam(parameters, betas=betas, fused=True)
+            else _Adam(parameters, betas=betas, fused=True)
         )
         dtype = torch.bfloat16 if rounded else torch.float32
         for weight in parameters:
@@ -39,7 +45,7 @@ class Optimizer:
     def step(self, gradients: Weights, learning_rate: float) -> None:
         """One step; `gradients` are used up."""
         if self._clip is not None:
-            _clip(list(gradients.values()), self._clip)
+            self._adam.grad_scale = _excess(list(gradients.values()), self._clip)
         for name, weight in self._weights.items():
             weight.grad = gradients[name]
         self._adam.param_groups[0]["lr"] = learning_rate
@@ -71,8 +77,8 @@ class Optimizer:
                 state[moment].copy_(tensors[f"{name}.{moment}"])
 
 
-def _clip(gradients: list[Tensor], largest: float) -> None:
+def _excess(gradients: list[Tensor], largest: float) -> Tensor:
+    """How many times the whole gradient is longer than `largest`, and 1 where it is not."""
     norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
-    scale = (largest / (norm + 1e-6)).clamp_(max=1.0)
-    for gradient in gradients:
-        gradient.mul_(scale)
+    excess: Tensor = (norm + 1e-6) / largest
+    return excess.clamp_(min=1.0)

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from . import checkpoint, machine
@@ -34,6 +35,7 @@ class Saver:
         """`beat` is called about once a second while one is waited for."""
         self._folder, self._beat = folder, beat
         self._thread = ThreadPoolExecutor(1, "checkpoint")
+        self._locked: dict[str, Tensor] = {}
         self._writing: Future[CheckpointSaved] | None = None
 
     def __enter__(self) -> Saver:
@@ -53,9 +55,11 @@ class Saver:
         """Have this state written; yields the one that had to be waited for."""
         begun = time.perf_counter()
         yield from self.wait()
-        room = _room_for_a_copy(tensors)
+        room = bool(self._locked) or _room_for_a_copy(tensors)
         # Copies even on the processor: the steps to come write into these tensors and lists.
-        copies = {name: value.detach().to("cpu", copy=room) for name, value in tensors.items()}
+        copies = {name: self._copied(name, value, room) for name, value in tensors.items()}
+        if self._locked:
+            torch.cuda.synchronize()
         numbers = deepcopy(numbers)
         stalled = time.perf_counter() - begun
         self._writing = self._thread.submit(self._write, step, copies, numbers, fvu, stalled)
@@ -63,6 +67,20 @@ class Saver:
             log.warning("Memory is short: training waits while the checkpoint is written.")
             (saved,) = self.wait()
             yield replace(saved, stalled_seconds=time.perf_counter() - begun)
+
+    def _copied(self, name: str, value: Tensor, room: bool) -> Tensor:
+        """The value on the host; from a GPU it is still arriving until the device has been waited for.
+
+        What a GPU copies to must be locked in memory to be fast; locking takes as long as a slow
+        copy, so that such memory is kept for the checkpoints to come.
+        """
+        if not value.is_cuda or not room:
+            return value.detach().to("cpu", copy=room)
+        host = self._locked.get(name)
+        if host is None or host.shape != value.shape or host.dtype != value.dtype:
+            host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+            self._locked[name] = host
+        return host.copy_(value.detach(), non_blocking=True)
 
     def done(self) -> Iterator[CheckpointSaved]:
         """The checkpoint that has been finished meanwhile, if any."""

@@ -17,10 +17,12 @@ SMALL = {
     "TOKENS": 16,
     "LATENTS": 16,
     "DEPTH_BYTES": 32,
+    "STRIP": 8,
     "WIDTH": 16,
     "PAIRS": 16,
     "SELECTING": 16,
     "SELECTED": 64,
+    "ROW": 8,
 }
 
 

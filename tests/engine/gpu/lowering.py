@@ -12,7 +12,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource, compile
 from triton.runtime.jit import JITFunction
 
-from workers.engine.sae.gpu import steps
+from workers.engine.sae.gpu import directions, steps
 
 TARGET = GPUTarget("cuda", 90, 32)
 TYPES = {torch.float32: "*fp32", torch.bfloat16: "*bf16", torch.int32: "*i32", torch.int64: "*i64"}
@@ -50,6 +50,8 @@ def main() -> None:
     x, pre, weight = torch.zeros(B, D), torch.zeros(B, F), torch.tensor(0.1)
     half = torch.bfloat16
     steps.relu(w, x, x, weight, half)
+    directions.remove_parallel(w["W_dec"], w["W_enc"])
+    directions.normalize(w["W_dec"])
     steps.topk(w, x, x, pre.to(half), 32, torch.arange(5), 1 / 32)
     steps.jump(w | {"threshold": torch.zeros(F)}, x, x, weight, 1.0, half)
 

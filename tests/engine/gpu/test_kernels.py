@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from workers.engine.sae.gpu import by_latent, decode, dense, encode, sample, select, tiles
+from workers.engine.sae.gpu import (
+    by_latent,
+    decode,
+    dense,
+    directions,
+    encode,
+    sample,
+    select,
+    tiles,
+)
 from workers.engine.sae.gpu.compact import Pairs, compact
 from workers.engine.sae.gpu.rule import Rule
 
@@ -79,10 +88,12 @@ def test_counting_pre_activations_that_are_there(kind: str, device: torch.device
     ("k", "dtype"),
     [(0, torch.float32), (6, torch.float32), (1, torch.bfloat16), (F, torch.bfloat16)],
 )
+@pytest.mark.parametrize("held", [True, False], ids=["held", "read again"])
 def test_selecting_the_largest(
-    k: int, dtype: torch.dtype, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    k: int, dtype: torch.dtype, held: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "SELECTED", 32)  # a token takes several blocks
+    monkeypatch.setattr(tiles, "HELD", 64 if held else 0)
     pre = pre_activations(device).to(dtype)
     floor = make_rule("jump", device).floor.clone()
     floor[30:] = torch.inf
@@ -197,3 +208,18 @@ def test_products_over_all_pairs_do_nothing_where_they_are_not_wanted(
     assert unwanted(lambda no, out: dense.decode(no, pre, rule, W, b, t, out), device)
     dense.sample(torch.zeros((), dtype=torch.int32, device=device), pre, rule, t, W, t.sum())
     assert torch.equal(pre, before)
+
+
+def test_what_only_lengthens_a_row_is_taken_out(device: torch.device) -> None:
+    g, W = numbers(F, O, seed=5).to(device), numbers(F, O, seed=6).to(device)
+    expected = directions.remove_parallel_reference(g, W)
+    directions.remove_parallel(g, W)
+    close(g, expected)
+
+
+def test_rows_get_unit_length(device: torch.device) -> None:
+    W = numbers(F, O, seed=7).to(device)
+    W[4] = 0
+    expected = directions.normalize_reference(W)
+    directions.normalize(W)
+    close(W, expected)

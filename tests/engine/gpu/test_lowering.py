@@ -28,6 +28,7 @@ def test_every_kernel_compiles_and_fits_into_shared_memory() -> None:
         "compact",
         "decode",
         "dense",
+        "directions",
         "encode",
         "sample",
         "select",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..config import Hyperparameters
-from . import cpu
+from . import cpu, gpu
 from .activation import Activation
 from .dense import Products
 from .step import Step, Weights
@@ -58,6 +58,8 @@ def remove_parallel(gradients: Weights, weights: Weights) -> None:
     g_FO, W_FO = gradients["W_dec"], weights["W_dec"]
     if W_FO.is_cpu:
         cpu.remove_parallel(g_FO, W_FO)
+    elif gpu.usable(W_FO.device):
+        gpu.remove_parallel(g_FO, W_FO)
     else:
         g_FO.addcmul_((g_FO * W_FO).sum(1, keepdim=True), W_FO, value=-1)
 
@@ -67,6 +69,8 @@ def project(weights: Weights) -> None:
     W_FO = weights["W_dec"]
     if W_FO.is_cpu:
         cpu.normalize(W_FO)
+    elif gpu.usable(W_FO.device):
+        gpu.normalize(W_FO)
     else:
         W_FO.div_(W_FO.norm(dim=1, keepdim=True).clamp_min_(1e-12))
     if "threshold" in weights:

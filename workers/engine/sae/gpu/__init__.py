@@ -9,8 +9,9 @@ from functools import cache
 from importlib.util import find_spec
 
 import torch
+from torch import Tensor
 
-__all__ = ["usable"]
+__all__ = ["normalize", "remove_parallel", "usable"]
 
 _CAPABILITY = (8, 0)  # the first with bfloat16 products
 
@@ -21,3 +22,17 @@ def usable(device: torch.device) -> bool:
     if device.type != "cuda" or torch.version.hip or find_spec("triton") is None:
         return False
     return torch.cuda.get_device_capability(device) >= _CAPABILITY
+
+
+def remove_parallel(g_FO: Tensor, W_FO: Tensor) -> None:
+    """Take g's part along W out of each row, in place."""
+    from . import directions
+
+    directions.remove_parallel(g_FO, W_FO)
+
+
+def normalize(W_FO: Tensor) -> None:
+    """Divide each row by its length, in place."""
+    from . import directions
+
+    directions.normalize(W_FO)

@@ -93,8 +93,8 @@ def compact(pre_BF: Tensor, tally: Tally, rule: Rule, room: int) -> Pairs:
         KIND=rule.kind,
         TOKENS=tiles.TOKENS,
         LATENTS=tiles.LATENTS,
-        STRIP=16,
-        num_warps=4,
+        STRIP=tiles.STRIP,
+        num_warps=tiles.STRIP_WARPS,
     )
     return pairs
 

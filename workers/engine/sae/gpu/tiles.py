@@ -13,10 +13,14 @@ import torch
 TOKENS = 128  # of a tile of [B, F]; products have tiles of the same size
 LATENTS = 128
 DEPTH_BYTES = 128  # of a row of an operand, multiplied at once
-WIDTH = 512  # of a row that is gathered
-PAIRS = 8  # gathered together, so that their loads overlap
+STRIP = 16  # tokens of a tile whose pairs are listed together
+STRIP_WARPS = 4
+WIDTH = 1024  # of a row that is gathered
+PAIRS = 4  # gathered together, so that their loads overlap
 SELECTING = 1  # tokens that TopK looks at in one program
-SELECTED = 4096  # pre-activations of a token that TopK looks at together
+SELECTED = 4096  # pre-activations of a token that TopK looks at together, ...
+HELD = 32768  # ... unless a whole token has no more than so many: then they stay in registers
+ROW = 4096  # of a row of weights
 
 
 def product_options(dtype: torch.dtype) -> dict[str, Any]:
