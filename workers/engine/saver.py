@@ -69,7 +69,7 @@ class Saver:
             yield replace(saved, stalled_seconds=time.perf_counter() - begun)
 
     def _copied(self, name: str, value: Tensor, room: bool) -> Tensor:
-        """The value on the host; from a GPU it is still arriving until the device has been waited for.
+        """The value on the host, where one from a GPU has arrived once the device was waited for.
 
         What a GPU copies to must be locked in memory to be fast; locking takes as long as a slow
         copy, so that such memory is kept for the checkpoints to come.

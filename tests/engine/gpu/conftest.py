@@ -20,6 +20,8 @@ SMALL = {
     "STRIP": 8,
     "WIDTH": 16,
     "PAIRS": 16,
+    "SAMPLE_WIDTH": 16,
+    "SAMPLE_PAIRS": 16,
     "SELECTING": 16,
     "SELECTED": 64,
     "ROW": 8,

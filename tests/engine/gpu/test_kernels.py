@@ -88,12 +88,10 @@ def test_counting_pre_activations_that_are_there(kind: str, device: torch.device
     ("k", "dtype"),
     [(0, torch.float32), (6, torch.float32), (1, torch.bfloat16), (F, torch.bfloat16)],
 )
-@pytest.mark.parametrize("held", [True, False], ids=["held", "read again"])
 def test_selecting_the_largest(
-    k: int, dtype: torch.dtype, held: bool, device: torch.device, monkeypatch: pytest.MonkeyPatch
+    k: int, dtype: torch.dtype, device: torch.device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tiles, "SELECTED", 32)  # a token takes several blocks
-    monkeypatch.setattr(tiles, "HELD", 64 if held else 0)
     pre = pre_activations(device).to(dtype)
     floor = make_rule("jump", device).floor.clone()
     floor[30:] = torch.inf

@@ -15,6 +15,7 @@ from ..language_model import LanguageModel, held_dtype
 from ..order import Indices, Order, Split
 from ..stream import Stream
 from ..tokens import Tokens
+from .timing import wait
 
 # Tokens of one bare forward pass; the best of these counts.
 _BARE_TOKENS = (1024, 2048, 4096, 8192, 16384)
@@ -50,8 +51,7 @@ def measure(
         at_once = max(1, pass_tokens // length)
         for start in range(0, len(ids), at_once):
             model.capture(ids[start : start + at_once])
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        wait(device)
         return ids.numel() / (time.perf_counter() - begun)
 
     ours: list[float] = []
@@ -99,11 +99,20 @@ def _hand_over(stream: Stream) -> float:
     return (time.perf_counter() - begun - (stream.seconds - read)) / count
 
 
-def end_to_end(stream: Stream, step: Callable[..., object], steps: int) -> float:
-    """Tokens per second of reading, shuffling and training together."""
+def end_to_end(
+    stream: Stream, step: Callable[..., object], device: torch.device, uncounted: int, steps: int
+) -> float:
+    """Tokens per second of reading, shuffling and training together, once all is warm.
+
+    `uncounted` steps before, and `steps`, are whole chunks: the last one's tokens are all used.
+    """
+    for _ in range(uncounted):
+        step(stream.next())
+    wait(device)
     begun, seen = time.perf_counter(), 0
     for _ in range(steps):
         batch = stream.next()
         step(batch)
         seen += len(batch)
+    wait(device)
     return seen / (time.perf_counter() - begun)

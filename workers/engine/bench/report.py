@@ -71,15 +71,15 @@ def table(report: Report) -> str:
             (
                 step.name,
                 f"{step.tokens_per_second:,.0f}",
-                f"{step.milliseconds:.0f}",
-                f"{step.best_milliseconds:.0f}",
+                _short(step.milliseconds),
+                _short(step.best_milliseconds),
                 f"{step.l0:.1f}",
                 f"{step.floor_percent:.0f}",
             )
             for step in report.steps
         ],
     )
-    lines.append(f"floor (encoder product and Adam): {report.floor_milliseconds:.0f} ms")
+    lines.append(f"floor (encoder product and Adam): {_short(report.floor_milliseconds)} ms")
     if report.roofline_milliseconds is not None:
         shares = "; ".join(f"{s.roofline_percent:.0f} % {s.name}" for s in report.steps)
         lines.append(f"its roofline: {report.roofline_milliseconds:.2f} ms, reached to {shares}")
@@ -115,6 +115,10 @@ def table(report: Report) -> str:
             f"end to end: {report.end_to_end_tokens_per_second:,.0f} tokens/s",
         ]
     return "\n".join(lines)
+
+
+def _short(milliseconds: float) -> str:
+    return f"{milliseconds:.{0 if milliseconds >= 100 else 2}f}"
 
 
 def _checkpoint(found: Checkpoints) -> str:

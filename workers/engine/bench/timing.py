@@ -44,14 +44,14 @@ def in_turns(
     for number in range(rounds):
         batch = batches[number % len(batches)]
         for name, work in contenders.items():
-            _wait(device)
+            wait(device)
             begun = time.perf_counter()
             work(batch)
-            _wait(device)
+            wait(device)
             seconds[name].append(time.perf_counter() - begun)
     return {name: Times(tuple(found)) for name, found in seconds.items()}
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)

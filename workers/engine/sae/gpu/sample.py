@@ -22,7 +22,7 @@ def sample(
     dpre_N = torch.empty_like(pairs.pre)
     jump_N = torch.empty_like(pairs.pre) if rule.jumps else dpre_N
     B, D_OUT = g_BO.shape
-    width = min(tiles.WIDTH, triton.next_power_of_2(D_OUT))
+    width = min(tiles.SAMPLE_WIDTH, triton.next_power_of_2(D_OUT))
     _sample[(B,)](
         pairs.overflow,
         pairs.by_token,
@@ -39,7 +39,7 @@ def sample(
         pairs.shape[1],
         pairs.per_token,
         KIND=rule.kind,
-        PAIRS=tiles.PAIRS,
+        PAIRS=tiles.SAMPLE_PAIRS,
         WIDTH=width,
         num_warps=4,
     )

@@ -26,10 +26,8 @@ def select(pre_BF: Tensor, floor_F: Tensor, k: Tensor) -> Rule:
     last_B = torch.empty(B, dtype=torch.int32, device=pre_BF.device)
     # The bits of float32, of which bfloat16 has only the upper half.
     lowest = 16 if pre_BF.dtype == torch.bfloat16 else 0
-    whole = triton.next_power_of_2(F)
-    held = whole <= tiles.HELD
-    tokens = 1 if held else tiles.SELECTING
-    _select[(tiles.count(B, tokens),)](
+    block = min(tiles.SELECTED, triton.next_power_of_2(F))
+    _select[(tiles.count(B, tiles.SELECTING),)](
         pre_BF,
         floor_F,
         k,
@@ -38,10 +36,9 @@ def select(pre_BF: Tensor, floor_F: Tensor, k: Tensor) -> Rule:
         B,
         F,
         LOWEST=lowest,
-        TOKENS=tokens,
-        BLOCK=whole if held else tiles.SELECTED,
-        HELD=held,
-        num_warps=16 if held else 8,
+        TOKENS=tiles.SELECTING,
+        BLOCK=block,
+        num_warps=8,
     )
     return Rule.top(floor_F, cut_B, last_B)
 
@@ -76,31 +73,26 @@ def _select(
     LOWEST: tl.constexpr,
     TOKENS: tl.constexpr,
     BLOCK: tl.constexpr,
-    HELD: tl.constexpr,
 ):
     token = (tl.program_id(0) * TOKENS + tl.arange(0, TOKENS)).to(tl.int64)
     k = tl.load(k_ptr)
     cut = tl.zeros((TOKENS,), tl.int32)
-    keys = _keys(pre_ptr, floor_ptr, token, 0, B, F, BLOCK)
     if k > 0:
         for n in range(0, 31 - LOWEST):
             higher = cut | (1 << (30 - n))
             reaching = tl.zeros((TOKENS, BLOCK), tl.int32)
             for start in range(0, F, BLOCK):
-                if not HELD:
-                    keys = _keys(pre_ptr, floor_ptr, token, start, B, F, BLOCK)
+                keys = _keys(pre_ptr, floor_ptr, token, start, B, F, BLOCK)
                 reaching += (keys >= higher[:, None]).to(tl.int32)
             cut = tl.where(tl.sum(reaching, 1) >= k, higher, cut)
     larger = tl.zeros((TOKENS, BLOCK), tl.int32)
     for start in range(0, F, BLOCK):
-        if not HELD:
-            keys = _keys(pre_ptr, floor_ptr, token, start, B, F, BLOCK)
+        keys = _keys(pre_ptr, floor_ptr, token, start, B, F, BLOCK)
         larger += (keys > cut[:, None]).to(tl.int32)
     left = k - tl.sum(larger, 1)
     last = tl.full((TOKENS,), -1, tl.int32)
     for start in range(0, F, BLOCK):
-        if not HELD:
-            keys = _keys(pre_ptr, floor_ptr, token, start, B, F, BLOCK)
+        keys = _keys(pre_ptr, floor_ptr, token, start, B, F, BLOCK)
         equal = (keys == cut[:, None]).to(tl.int32)
         taken = (equal > 0) & (tl.cumsum(equal, 1) <= left[:, None])
         latent = start + tl.arange(0, BLOCK)[None, :]
