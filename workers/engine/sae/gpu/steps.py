@@ -22,10 +22,8 @@ from .rule import Rule
 from .sample import sample
 from .select import select
 
-# Share of all pairs from which on the dense kernels should be faster, from counting bytes and
-# products on an H100: a pair gathers four rows, and four dense products do 8 D operations for it.
-# Not yet measured.
-WORTH_SPARSE = 1 / 64
+# Share of all pairs from which on the dense kernels are faster (docs/performance.md).
+WORTH_SPARSE = 1 / 100
 
 
 def relu(
