@@ -1,13 +1,17 @@
-"""Daphne, with a bound on what it reads: `python -m saestudio.server`, options as Daphne's own.
+"""Daphne within bounds: `python -m saestudio.server`, options as Daphne's own.
 
 Daphne reads a whole request to its temporary files before Django sees a header of it, so that
 a stranger could fill the disk. Here a body that is too large is refused when its length is known,
 or as soon as more has come than is read.
+
+Daphne also takes all of an answer at once, however slowly the client reads it. Here whoever makes
+one waits while the client has not yet taken what is there.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 import sys
@@ -18,6 +22,8 @@ from daphne import server
 from daphne.cli import CommandLineInterface
 from daphne.http_protocol import HTTPFactory, WebRequest
 from twisted.internet import reactor  # the one that Daphne has installed
+from twisted.internet.interfaces import IPushProducer
+from zope.interface import implementer
 
 # The largest that means something is a template file of 256 KiB in a form.
 MOST_BYTES: Final = 2 * 1024 * 1024
@@ -32,11 +38,54 @@ REFUSAL: Final = (
 )
 
 
+@implementer(IPushProducer)
+class Valve:
+    """Twisted closes it while more waits to be sent than it wants to hold."""
+
+    def __init__(self) -> None:
+        self._open = asyncio.Event()
+        self._open.set()
+
+    def pauseProducing(self) -> None:
+        self._open.clear()
+
+    def resumeProducing(self) -> None:
+        self._open.set()
+
+    def stopProducing(self) -> None:
+        """The client is gone: nobody is to wait for it."""
+        self._open.set()
+
+    async def opened(self) -> None:
+        await self._open.wait()
+
+
 class BoundedRequest(WebRequest):  # type: ignore[misc]
-    """Keeps no more of a body than `MOST_BYTES`."""
+    """Keeps no more of a body than `MOST_BYTES`, and of an answer what the client can take."""
 
     received = 0
     refused = False
+    valve: Valve | None = None
+
+    async def reply(self, message: dict[str, Any]) -> None:
+        """Hand one part of the answer over, and wait until another would be welcome."""
+        more = message.get("more_body", False)
+        if more and self.valve is None and self.channel is not None:
+            self.valve = Valve()
+            self.registerProducer(self.valve, True)
+        self.handle_reply(message)
+        if more and self.valve is not None:
+            await self.valve.opened()
+
+    def finish(self) -> None:
+        if self.valve is not None and self.channel is not None:
+            self.unregisterProducer()
+        super().finish()
+
+    def connectionLost(self, reason: Any) -> None:
+        if self.valve is not None:
+            self.valve.stopProducing()
+        super().connectionLost(reason)
 
     def gotLength(self, length: int | None) -> None:
         """The headers are there; `length` is None where the body comes in chunks."""
@@ -61,6 +110,22 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
         return not self.refused
 
 
+class PatientServer(server.Server):  # type: ignore[misc]
+    """Daphne's, where an application's `send` returns once the client has room for more."""
+
+    async def handle_reply(self, protocol: Any, message: dict[str, Any]) -> None:
+        found = self.connections.get(protocol)
+        if not isinstance(protocol, BoundedRequest) or found is None or found.get("disconnected"):
+            await super().handle_reply(protocol, message)
+            return
+        self.check_headers_type(message)
+        await protocol.reply(message)
+
+
+class Patient(CommandLineInterface):  # type: ignore[misc]
+    server_class = PatientServer
+
+
 class BoundedFactory(HTTPFactory):  # type: ignore[misc]
     """Daphne's, with our requests."""
 
@@ -80,7 +145,7 @@ def main() -> None:
     if reason := exposure.refusal(options.parse_known_args()[0].bind):
         sys.exit(reason)
     server.HTTPFactory = BoundedFactory
-    CommandLineInterface.entrypoint()
+    Patient.entrypoint()
 
 
 if __name__ == "__main__":

@@ -19,8 +19,12 @@ export function shortNumber(value) {
   return trim(value);
 }
 
+// Made once: the browser takes longer to make one than to draw a line.
+const FOUR_DIGITS = new Intl.NumberFormat("en", { maximumSignificantDigits: 4 });
+const WHOLE = new Intl.NumberFormat("en", { maximumFractionDigits: 0 });
+
 function trim(value) {
-  return Number(value.toPrecision(4)).toLocaleString("en", { maximumSignificantDigits: 4 });
+  return FOUR_DIGITS.format(Number(value.toPrecision(4)));
 }
 
 export function variable(name) {
@@ -69,6 +73,19 @@ const inSight = new IntersectionObserver(
   { rootMargin: "200px" },
 );
 const DESCRIBED_MS = 2000;
+// Live points are drawn no oftener than the numbers beside the charts change.
+const LIVE_MS = 1000;
+
+// All that have grown are drawn in one frame: frames cost more than lines.
+const growing = new Set();
+let growingTimer = null;
+let grownAt = -Infinity;
+
+function drawGrowing() {
+  growingTimer = null;
+  grownAt = performance.now();
+  for (const curve of growing) curve.redraw();
+}
 
 export class Curve {
   // lines: the runs; a run says how a line looks and what its points are.
@@ -82,6 +99,7 @@ export class Curve {
     this.shown = [];
     this.seen = false;
     this.describing = null;
+    this.laidOut = null;
     figure.curve = this;
     inSight.observe(figure);
     // How it is looked at; `explore.js` sets these for all curves of a page together.
@@ -123,8 +141,16 @@ export class Curve {
     if (seen) this.redraw();
   }
 
+  // New points have arrived.
+  grow() {
+    growing.add(this);
+    if (growingTimer !== null) return;
+    growingTimer = setTimeout(drawGrowing, Math.max(0, grownAt + LIVE_MS - performance.now()));
+  }
+
   // Drawn at most once a frame, however many points arrive for however many lines.
   redraw() {
+    growing.delete(this);
     if (!this.seen || this.frame !== null || !this.lines.some((line) => line.loaded)) return;
     this.frame = requestAnimationFrame(() => {
       this.frame = null;
@@ -149,15 +175,41 @@ export class Curve {
       line.pointRadius = points.length === 1 ? 2.5 : 0;
       raw.data = smoothing ? points : [];
     });
-    const log = this.wantsLog(scale);
-    options.scales.y.type = log ? "logarithmic" : "linear";
-    options.scales.y.title.display = log;
+    const [low, high] = this.bounds();
+    const log = this.wantsLog(scale, low, high);
     // What has no logarithm is a gap.
     if (log) for (const set of data.datasets) set.data = set.data.map(({ x, y }) => ({ x, y: y > 0 ? y : NaN }));
+    if (this.drawInto(low, high, log)) return;
+    options.scales.y.type = log ? "logarithmic" : "linear";
+    options.scales.y.title.display = log;
     [options.scales.x.min, options.scales.x.max] = range || [0, this.end];
     this.chart.update("none");
+    this.laidOut = this.layout(log);
     this.describeSoon();
     this.tellValues();
+  }
+
+  // Points that fit between the axes as they stand need no new ones, which take most of the time.
+  drawInto(low, high, log) {
+    const { y } = this.chart.scales;
+    const fits = low >= y.min && high <= y.max && !this.view.range;
+    if (!fits || this.layout(log) !== this.laidOut) return false;
+    this.chart.data.datasets.forEach((_, place) => {
+      const { controller } = this.chart.getDatasetMeta(place);
+      controller.buildOrUpdateElements();
+      controller.update("none");
+    });
+    this.chart.draw();
+    this.describeSoon();
+    this.tellValues();
+    return true;
+  }
+
+  // All but the points that the axes and the lines' look depend on.
+  layout(log) {
+    const { axis, smoothing, scale } = this.view;
+    const single = this.shown.map((points) => points.length < 2);
+    return [this.metric, axis, smoothing, scale, log, this.end, ...single].join();
   }
 
   // Where the x axis ends: at the last step to come, or at the time that has passed.
@@ -165,21 +217,24 @@ export class Curve {
     return Math.max(...this.lines.map((line) => line.end(this.view.axis)));
   }
 
-  wantsLog(scale) {
-    if (scale === "linear") return false;
+  // The least and the largest value; what has no logarithm is left out where that is asked for.
+  bounds() {
+    const least = this.view.scale === "log" ? 0 : -Infinity;
     let low = Infinity;
-    let high = 0;
+    let high = -Infinity;
     for (const points of this.shown) {
       for (const { y } of points) {
-        if (Number.isNaN(y)) continue;
-        if (y <= 0 && scale === "log") continue;
-        if (y <= 0) return false;
+        if (!(y > least)) continue;
         low = Math.min(low, y);
         high = Math.max(high, y);
       }
     }
-    if (scale === "log") return high > 0;
-    return high / low > LOG_RATIO;
+    return [low, high];
+  }
+
+  wantsLog(scale, low, high) {
+    if (scale === "linear") return false;
+    return scale === "log" ? high > 0 : low > 0 && high / low > LOG_RATIO;
   }
 
   // The line's point nearest to a place on the x axis; nothing where there is none.
@@ -225,7 +280,7 @@ export class Curve {
   }
 
   where(x) {
-    return this.view.axis === "time" ? shortTime(x) : `${this.axis.one} ${Math.round(x).toLocaleString("en")}`;
+    return this.view.axis === "time" ? shortTime(x) : `${this.axis.one} ${WHOLE.format(x)}`;
   }
 
   // Beside the names of several runs: their values where the pointer is, else the newest.
@@ -309,10 +364,12 @@ export class Curve {
   destroy() {
     if (this.frame !== null) cancelAnimationFrame(this.frame);
     this.frame = null;
+    growing.delete(this);
     clearTimeout(this.describing);
     this.describing = null;
     this.chart?.destroy();
     this.chart = null;
+    this.laidOut = null;
   }
 
   datasets() {

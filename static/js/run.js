@@ -103,7 +103,7 @@ export class Run {
     if (!this.loaded) return;
     for (const point of points) this.push(point);
     if (Object.values(this.series).some((values) => values.length > MOST_POINTS)) this.reload();
-    this.redraw();
+    for (const curve of this.curves) curve.grow();
   }
 
   mark(step, kind, text) {

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any
 from uuid import UUID
 
-from django.http import FileResponse, Http404, HttpRequest
+from django.http import Http404, HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema
 
+from saestudio.streaming import SentFile
 from trainings.models import Sae
 
 from .schemas import Errors
@@ -94,7 +95,7 @@ def get_file(request: HttpRequest, pk: UUID, name: str) -> HttpResponseBase:
     path = _files(get_object_or_404(_saes(), pk=pk)).get(name)
     if path is None:
         raise Http404
-    return FileResponse(path.open("rb"), as_attachment=True, filename=name)
+    return SentFile(path, name)
 
 
 def _saes() -> Any:

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from django.db.models import QuerySet
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404
 from django.views.decorators.http import require_safe
 from numpy.typing import NDArray
 
+from saestudio.streaming import Pieces
 from trainings.models import METRIC_FIELDS, Training, TrainingMetric
 from workers.engine.events import finite
 
@@ -43,6 +44,7 @@ CHARTS = {
     "tokens_per_second": "Tokens per second",
 }
 MAX_POINTS = 1000
+PER_PIECE = 2000
 # The largest that a column of steps holds.
 LAST_STEP = 2**31 - 1
 
@@ -99,12 +101,22 @@ def export_points(request: HttpRequest, training_id: uuid.UUID, kind: str) -> Ht
     run = get_object_or_404(Training.objects.visible(), pk=training_id)
     if kind not in ("csv", "json"):
         raise Http404("Points are exported as csv or json.")
-    rows = run.metrics.values_list(*METRIC_FIELDS).iterator(chunk_size=2000)
-    body = _csv(rows) if kind == "csv" else _json(rows)
+    body = _csv(_rows(run)) if kind == "csv" else _json(_rows(run))
     types = {"csv": "text/csv; charset=utf-8", "json": "application/json"}
-    answer = StreamingHttpResponse(body, content_type=types[kind])
+    answer = Pieces(body, content_type=types[kind])
     answer["Content-Disposition"] = f'attachment; filename="{run.file_stem}.{kind}"'
     return answer
+
+
+def _rows(run: Training) -> Iterator[tuple[Any, ...]]:
+    """In their order; a question for each piece: one for all would hold the database open for as
+    long as somebody takes to read the answer."""
+    last = -1
+    while rows := list(
+        run.metrics.filter(step__gt=last).order_by("step").values_list(*METRIC_FIELDS)[:PER_PIECE]
+    ):
+        yield from rows
+        last = rows[-1][METRIC_FIELDS.index("step")]
 
 
 def _elapsed(run: Training, table: NDArray[np.float64], after: int) -> NDArray[np.float64]:

@@ -5,17 +5,13 @@ from __future__ import annotations
 import uuid
 
 from django.contrib import messages
-from django.http import (
-    FileResponse,
-    Http404,
-    HttpRequest,
-    HttpResponse,
-)
+from django.http import Http404, HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
+from saestudio.streaming import SentFile
 from trainings import logs, wishes
 from trainings.forms import NotesForm
 from trainings.models import Checkpoint, Training, TrainingMetric
@@ -62,7 +58,7 @@ def log(request: HttpRequest, training_id: uuid.UUID) -> HttpResponseBase:
     path = run.log_of(attempt)
     if not path.is_file():
         raise Http404("This attempt has no log.")
-    return FileResponse(path.open("rb"), as_attachment=True, filename=f"{run.id}-{attempt}.jsonl")
+    return SentFile(path, f"{run.id}-{attempt}.jsonl")
 
 
 @require_POST
