@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import wraps
 from typing import Any, Final, NoReturn
 
 from django.conf import settings
-from django.contrib.auth.decorators import login_required
+from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import RequestDataTooBig
 from django.http import Http404, HttpRequest, HttpResponse
 from ninja import NinjaAPI
@@ -15,7 +17,7 @@ from ninja.parser import Parser
 from ninja.security import HttpBearer, SessionAuth
 from ninja.throttling import AuthRateThrottle
 
-from saestudio.errors import SENTENCES
+from saestudio.errors import SENTENCES, unknown
 from templates_app.api import router as templates
 from trainings.api import datasets, models, saes, tokenizations
 from trainings.api import router as trainings
@@ -84,6 +86,20 @@ class StudioAPI(NinjaAPI):
         return schema
 
 
+def _known(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """The docs page asks a stranger to log in; its schema is read by scripts, which get a 401."""
+
+    @wraps(view)
+    def asked(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if request.user.is_authenticated:
+            return view(request, *args, **kwargs)
+        if request.path.endswith(".json"):
+            return unknown()
+        return redirect_to_login(request.get_full_path())
+
+    return asked
+
+
 api = StudioAPI(
     title="SAE Studio",
     version="1",
@@ -93,7 +109,7 @@ api = StudioAPI(
     throttle=[AuthRateThrottle(f"{settings.API_CALLS}/m")],
     parser=StrictParser(),
     docs_url="/docs",
-    docs_decorator=login_required,
+    docs_decorator=_known,
 )
 api.add_router("/trainings", trainings, tags=["trainings"])
 api.add_router("/training-templates", templates, tags=["training templates"])
@@ -132,10 +148,7 @@ def _not_found(request: HttpRequest, error: Http404) -> HttpResponse:
 
 @api.exception_handler(AuthenticationError)
 def _unknown(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
-    why = "Send an API token (Authorization: Bearer sae_...), or log in."
-    answer = refuse(request, 401, [Problem("authorization", why)])
-    answer["WWW-Authenticate"] = "Bearer"
-    return answer
+    return unknown()
 
 
 @api.exception_handler(Throttled)

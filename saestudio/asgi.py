@@ -14,6 +14,7 @@ from django.urls import path  # noqa: E402
 
 from trainings.consumers import TrainingConsumer, TrainingsConsumer  # noqa: E402
 
+from .access.exposure import Exposure  # noqa: E402
 from .access.sockets import TokenAuth  # noqa: E402
 from .origin import SameOrigin  # noqa: E402
 
@@ -23,6 +24,8 @@ routes: list[Any] = [
     path("ws/training/<uuid:training_id>", cast(Any, TrainingConsumer.as_asgi())),
 ]
 websocket = URLRouter(routes)
-application = ProtocolTypeRouter(
-    {"http": http, "websocket": SameOrigin(AuthMiddlewareStack(TokenAuth(websocket)))}
+application = Exposure(
+    ProtocolTypeRouter(
+        {"http": http, "websocket": SameOrigin(AuthMiddlewareStack(TokenAuth(websocket)))}
+    )
 )

@@ -22,6 +22,14 @@ def refusal(status: int, field: str, message: str) -> JsonResponse:
     return JsonResponse({"errors": [{"field": field, "message": message}]}, status=status)
 
 
+def unknown() -> JsonResponse:
+    """For a script that has said neither by a token nor by a session whose it is."""
+    why = "Send an API token (Authorization: Bearer sae_...), or log in."
+    answer = refusal(401, "authorization", why)
+    answer["WWW-Authenticate"] = "Bearer"
+    return answer
+
+
 SENTENCES: Final = {
     400: ("request", "The request cannot be read."),
     403: ("csrf", "A session may change something only with its CSRF token; or send an API token."),

@@ -114,3 +114,20 @@ def _workers() -> Iterator[GaugeMetricFamily]:
     for kind in Worker.Kind.values:
         family.add_metric([kind], counts.get(kind, 0))
     yield family
+    yield from _gpus()
+
+
+def _gpus() -> Iterator[GaugeMetricFamily]:
+    """As their trainers last told; once each, however many share one."""
+    labels = ["host", "gpu", "name"]
+    used = GaugeMetricFamily(
+        "saestudio_gpu_memory_used_bytes", "By all that uses the GPU.", labels=labels
+    )
+    total = GaugeMetricFamily("saestudio_gpu_memory_total_bytes", "Of the GPU.", labels=labels)
+    told = Worker.objects.alive().exclude(gpus=[]).order_by("seen_at").values_list("host", "gpus")
+    newest = {(host, gpu["uuid"]): gpu for host, gpus in told for gpu in gpus}
+    for (host, uuid), gpu in sorted(newest.items()):
+        used.add_metric([host, uuid, gpu["name"]], gpu["memory_used"])
+        total.add_metric([host, uuid, gpu["name"]], gpu["memory_total"])
+    yield used
+    yield total

@@ -5,21 +5,17 @@ supervisord starts again what dies, and ends all of them when it ends.
 
 from __future__ import annotations
 
-import itertools
-import logging
 import os
 import shlex
-import shutil
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from django.conf import settings
 
-from . import redis_server
+from workers import gpus
 
-logger = logging.getLogger(__name__)
+from . import redis_server
 
 
 @dataclass(frozen=True)
@@ -73,9 +69,9 @@ def trainers() -> dict[str, tuple[tuple[str, str], ...]]:
 
     SAESTUDIO_TRAINERS gives another number: fewer leave GPUs alone, more share them.
     """
-    gpus = visible_gpus()
-    count = settings.TRAINERS or len(gpus) or 1
-    if count == 1 and len(gpus) <= 1:
+    found = gpus.visible()
+    count = settings.TRAINERS or len(found) or 1
+    if count == 1 and len(found) <= 1:
         return {"trainer": ()}
     threads = str(max(1, _cores() // count))
     shared = tuple(
@@ -84,28 +80,10 @@ def trainers() -> dict[str, tuple[tuple[str, str], ...]]:
         if name not in os.environ
     )
     return {
-        f"trainer-{n}": shared + ((("CUDA_VISIBLE_DEVICES", gpus[n % len(gpus)]),) if gpus else ())
+        f"trainer-{n}": shared
+        + ((("CUDA_VISIBLE_DEVICES", found[n % len(found)]),) if found else ())
         for n in range(count)
     }
-
-
-def visible_gpus() -> list[str]:
-    """What CUDA_VISIBLE_DEVICES calls them; none where NVIDIA's driver is not at hand."""
-    given = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if given is not None:
-        # CUDA takes none from the first -1 on.
-        names = [name.strip() for name in given.split(",")]
-        return [name for name in itertools.takewhile(lambda name: name != "-1", names) if name]
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    words = [tool, "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        listed = subprocess.run(words, capture_output=True, text=True, timeout=30)
-    except subprocess.TimeoutExpired:
-        logger.warning("nvidia-smi does not answer; the studio starts one trainer")
-        return []
-    return listed.stdout.split() if listed.returncode == 0 else []
 
 
 def write_supervisor_config() -> Path:

@@ -1,7 +1,7 @@
 """Answers of any length, sent piece by piece.
 
-Where Django serves a synchronous iterator asynchronously it first makes a list of all of it, so that
-a download of gigabytes would lie in memory whole. Here each piece is made in the request's own
+Where Django serves a synchronous iterator asynchronously it first makes a list of all of it, so
+that a download of gigabytes would lie in memory whole. Here each piece is made in the request's own
 thread, once the one before it has been taken.
 """
 

@@ -11,9 +11,9 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema, Status
 from pydantic import Field, StrictBool
 
-from trainings.api.schemas import Errors, Text, example
+from trainings.api.schemas import Errors, Given, Text, example
 from trainings.rights import changeable
-from workers.engine.config import ConfigError
+from workers.engine.config import PRESETS, ConfigError, Preset
 
 from . import exchange
 from .models import TrainingTemplate
@@ -32,7 +32,7 @@ class TemplateIn(Schema):
     name: str
     description: str = ""
     architecture: str = ""
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: Given = Field(default_factory=dict)
     is_favorite: StrictBool = False
 
 
@@ -47,6 +47,15 @@ class TemplateOut(Schema):
     last_used_at: datetime | None
     created_at: datetime
     updated_at: datetime
+
+
+class PresetOut(Schema):
+    """`hyperparameters` has only what differs from the defaults."""
+
+    name: str
+    architecture: str
+    description: str = Field(validation_alias="sentence")
+    hyperparameters: dict[str, Any]
 
 
 class TemplatePage(Schema):
@@ -131,6 +140,12 @@ def preview_import(request: HttpRequest) -> dict[str, Any]:
         ],
         "importable": not any(proposal.problems for proposal in proposals),
     }
+
+
+@router.get("/presets", response=list[PresetOut])
+def list_presets(request: HttpRequest) -> list[Preset]:
+    """Recipes that come with the studio; `description` says what each was measured to give."""
+    return list(PRESETS.values())
 
 
 @router.get("/{uuid:pk}", response={200: TemplateOut, 404: Errors})

@@ -1,4 +1,4 @@
-"""Live events for open pages. No database beyond what a handshake needs.
+"""Live events for open pages. No database beyond what a handshake needs, once more now and then.
 
 Daphne buffers without bound for a client that stops reading. Such a client answers no ping either,
 so Daphne drops it after its ping timeout; a client that talks would keep itself alive without
@@ -7,10 +7,13 @@ reading, and nothing is expected from clients, so whoever sends is closed.
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+
+from saestudio.access.sockets import still_valid
 
 from . import live
 from .models import Training
@@ -18,12 +21,15 @@ from .models import Training
 LOGIN_NEEDED = 4401
 NO_SUCH_TRAINING = 4404
 NOTHING_EXPECTED = 4400
+# Whoever may no longer listen hears nothing after so many seconds.
+ASKED_EVERY = 30.0
 
 
 class TrainingsConsumer(AsyncJsonWebsocketConsumer):
     """Every run's events: one socket per tab, for all cards."""
 
     joined: str | None = None
+    asked_at = 0.0
 
     async def connect(self) -> None:
         user = self.scope.get("user")
@@ -36,7 +42,7 @@ class TrainingsConsumer(AsyncJsonWebsocketConsumer):
             return
         # First the group: what is sent from the moment the client is connected reaches it.
         await self.channel_layer.group_add(group, self.channel_name)
-        self.joined = group
+        self.joined, self.asked_at = group, time.monotonic()
         await self.accept()
 
     async def _refuse(self, code: int) -> None:
@@ -57,6 +63,11 @@ class TrainingsConsumer(AsyncJsonWebsocketConsumer):
         await self.close(NOTHING_EXPECTED)
 
     async def training_event(self, message: dict[str, Any]) -> None:
+        if time.monotonic() - self.asked_at >= ASKED_EVERY:
+            self.asked_at = time.monotonic()
+            if not await still_valid(self.scope):
+                await self.close(LOGIN_NEEDED)
+                return
         await self.send_json(message["message"])
 
 

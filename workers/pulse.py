@@ -12,6 +12,8 @@ from django.db import DatabaseError, connection
 
 from trainings.models import Worker
 
+from . import gpus
+
 EVERY = 15.0
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,9 @@ def _beat(kind: str, pk: uuid.UUID) -> None:
     pause = threading.Event()
     while True:
         try:
-            Worker.objects.seen(pk, kind=kind, host=socket.gethostname(), pid=os.getpid())
+            found = gpus.memory() if kind == Worker.Kind.TRAINER else []
+            facts = {"kind": kind, "host": socket.gethostname(), "pid": os.getpid()}
+            Worker.objects.seen(pk, gpus=found, **facts)
         except DatabaseError as error:
             # Then nobody can read it either; said at the next time.
             logger.debug("The pulse could not be written: %s", error)

@@ -7,9 +7,10 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib import messages
-from django.contrib.auth import update_session_auth_hash
+from django.contrib.auth import authenticate, update_session_auth_hash
 from django.contrib.auth.forms import PasswordChangeForm, SetPasswordForm
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
@@ -35,6 +36,21 @@ class TokenForm(forms.Form):
         initial=90,
     )
     read_only = forms.BooleanField(required=False, label="May only read")
+
+
+class OwnPasswordForm(PasswordChangeForm):
+    """Guesses of the old password count as failed logins do, and end as those end."""
+
+    def __init__(self, request: HttpRequest, data: Any = None) -> None:
+        self.request = request
+        super().__init__(_user(request), data)
+
+    def clean_old_password(self) -> str:
+        given: str = self.cleaned_data["old_password"]
+        name = self.user.get_username()
+        if authenticate(self.request, username=name, password=given) is None:
+            raise ValidationError(self.error_messages["password_incorrect"])
+        return given
 
 
 @viewers_may
@@ -104,8 +120,11 @@ def _page(request: HttpRequest, status: int = 200, **context: Any) -> HttpRespon
 def _password_form(request: HttpRequest, data: Any = None) -> Any:
     """The local user of a login link has no password yet, so there is no old one to ask for."""
     user = _user(request)
-    known = user.has_usable_password()
-    form = (PasswordChangeForm if known else SetPasswordForm)(user, data)
+    form: Any
+    if user.has_usable_password():
+        form = OwnPasswordForm(request, data)
+    else:
+        form = SetPasswordForm(user, data)
     form.fields["new_password1"].help_text = "Eight characters or more, and no common one."
     form.fields["new_password2"].label = "Once more"
     form.fields["new_password2"].help_text = ""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final
+from typing import Any, Final
 
+from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import User
 
@@ -16,9 +17,11 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def refusal(host: str) -> str:
@@ -37,3 +40,34 @@ def refusal(host: str) -> str:
             "one: manage.py createsuperuser, or manage.py changepassword local."
         )
     return ""
+
+
+class Exposure:
+    """ASGI middleware: refuses other machines while the studio is not fit for them.
+
+    The start refuses to listen there at all; this holds however the server was started.
+    """
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+        self._fit = False
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> Any:
+        reason = await self._reason(scope)
+        if not reason:
+            return await self.app(scope, receive, send)
+        if scope["type"] == "websocket":
+            return await send({"type": "websocket.close", "code": 4403})
+        kind = (b"content-type", b"text/plain; charset=utf-8")
+        await send({"type": "http.response.start", "status": 403, "headers": [kind]})
+        return await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
+
+    async def _reason(self, scope: dict[str, Any]) -> str:
+        client = scope.get("client")
+        # A socket file has no address: who may open it is the file system's matter.
+        if self._fit or not client or is_loopback(client[0]):
+            return ""
+        host = (scope.get("server") or ["this studio"])[0]
+        reason = await database_sync_to_async(refusal)(host if not is_loopback(host) else client[0])
+        self._fit = not reason
+        return reason

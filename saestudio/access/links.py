@@ -7,7 +7,7 @@ from typing import Final
 from django.conf import settings
 from django.contrib.auth import login
 from django.contrib.auth.decorators import login_not_required
-from django.contrib.auth.models import User
+from django.contrib.auth.models import User, update_last_login
 from django.contrib.auth.tokens import PasswordResetTokenGenerator
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
@@ -46,11 +46,17 @@ def login_link() -> str:
 @login_not_required
 @require_GET
 def use_login_link(request: HttpRequest, token: str) -> HttpResponse:
-    """Make a session of a login link; a second use shows where to get a new one."""
-    if request.user.is_authenticated:
-        return redirect(settings.LOGIN_REDIRECT_URL)
+    """Make a session of a login link; a second use shows where to get a new one.
+
+    Whoever is logged in stays who they are; the link is used up all the same.
+    """
     user = User.objects.filter(username=LOCAL_USER, is_active=True).first()
-    if user is None or not links.check_token(user, token):
+    valid = user is not None and links.check_token(user, token)
+    if request.user.is_authenticated:
+        if user is not None and valid:
+            update_last_login(None, user)  # type: ignore[arg-type]
+        return redirect(settings.LOGIN_REDIRECT_URL)
+    if user is None or not valid:
         return render(request, "registration/link_used.html", status=403)
     login(request, user, backend="saestudio.access.roles.Roles")
     return redirect(settings.LOGIN_REDIRECT_URL)

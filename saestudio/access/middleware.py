@@ -8,16 +8,17 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.middleware import LoginRequiredMiddleware
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponseRedirect
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 
-from saestudio.errors import refusal
+from saestudio.errors import refusal, unknown
 
 from . import tokens
 from .roles import LOOKING, SAFE, only_looks, reads
 
 TAKES_TOKENS = ("/api/", "/metrics")
+FOR_SCRIPTS = ("/metrics",)
 Answer = Callable[[HttpRequest], HttpResponseBase]
 
 
@@ -64,10 +65,15 @@ class LoginRequired(LoginRequiredMiddleware):
             return None
         return super().process_view(request, view_func, view_args, view_kwargs)
 
-    def handle_no_permission(
+    def handle_no_permission(  # type: ignore[override]
         self, request: HttpRequest, view_func: Callable[..., HttpResponseBase]
-    ) -> HttpResponseRedirect:
-        """Back to a page after the login, and to nothing that only a button leads to."""
+    ) -> HttpResponseBase:
+        """Back to a page after the login, and to nothing that only a button leads to.
+
+        A script is told to bring a token: a page to log in is nothing that it could read.
+        """
+        if request.path in FOR_SCRIPTS:
+            return unknown()
         if request.method not in SAFE:
             return redirect(settings.LOGIN_URL)
         return super().handle_no_permission(request, view_func)

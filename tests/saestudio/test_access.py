@@ -9,6 +9,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from saestudio.access.links import login_link
+from tests.people import somebody
 
 pytestmark = pytest.mark.django_db
 
@@ -29,6 +30,22 @@ def test_opening_the_link_again_in_the_same_browser_leads_home(client: Client) -
     link = path_of(login_link())
     client.get(link)
     assert client.get(link).headers["Location"] == "/"
+
+
+def test_opening_the_link_while_logged_in_uses_it_up(client: Client) -> None:
+    client.force_login(somebody("ada"))
+    link = path_of(login_link())
+    assert client.get(link).headers["Location"] == "/"
+    assert Client().get(link).status_code == 403
+    assert client.get("/account").context["user"].username == "ada"
+
+
+def test_scripts_that_are_nobody_are_told_to_bring_a_token(client: Client) -> None:
+    for address in ("/metrics", "/api/v1/openapi.json", "/api/v1/trainings"):
+        answer = client.get(address)
+        assert (answer.status_code, answer["WWW-Authenticate"]) == (401, "Bearer"), address
+        assert answer.json()["errors"][0]["field"] == "authorization"
+    assert client.get("/api/v1/docs").headers["Location"].startswith("/login")
 
 
 def test_a_forged_link_is_refused(client: Client) -> None:

@@ -15,7 +15,7 @@ from saestudio import server
 from saestudio.access import exposure
 from saestudio.access.roles import Role
 from templates_app.models import TrainingTemplate
-from tests.conftest import Studio
+from tests.conftest import Studio, run_async
 from tests.people import somebody
 from tests.rows import a_tokenization, a_training
 from trainings.models import Training
@@ -83,6 +83,8 @@ def test_bodies_that_are_no_training(api: Client, body: Any, status: int, field:
         ({"hyperparameters": {"latent_dim": -64}}, "latent_dim"),
         ({"hyperparameters": {"learning_rate": "nan"}}, "learning_rate"),
         ({"hyperparameters": {"learning_rate": 1e999}}, "body"),
+        ({"hyperparameters": {"adam_beta2": False}}, "adam_beta2"),
+        ({"hyperparameters": {"num_steps": True}}, "num_steps"),
         ({"hyperparameters": {"__class__": 1}}, "__class__"),
         ({"hyperparameters": [1]}, "hyperparameters"),
         ({"architecture": MARKUP}, "architecture"),
@@ -161,6 +163,63 @@ def test_eleventh_guess_of_a_password_is_not_looked_at(db: None) -> None:
     assert guess("the right one") == 429
     client.get(reverse("trainings"))
     assert "_auth_user_id" not in client.session
+
+
+def test_guesses_of_the_old_password_end_as_those_at_the_login_do(db: None) -> None:
+    user = somebody("ada")
+    user.set_password("the right one")
+    user.save()
+    page = Client()
+    page.force_login(user)
+
+    def guess(password: str) -> Any:
+        new = {"new_password1": "quite another one", "new_password2": "quite another one"}
+        return page.post(reverse("password"), {"old_password": password, **new})
+
+    assert [guess(f"wrong {n}").status_code for n in range(9)] == [422] * 9
+    assert b"Too many" in guess("wrong 9").content
+    assert b"Too many" in guess("the right one").content
+    user.refresh_from_db()
+    assert user.check_password("the right one")
+
+
+@pytest.mark.parametrize(
+    ("client", "fit", "reached"),
+    [
+        (("127.0.0.1", 1), False, True),
+        (("::ffff:127.0.0.1", 1), False, True),
+        (None, False, True),
+        (("192.0.2.7", 1), False, False),
+        (("::ffff:192.0.2.7", 1), False, False),
+        (("192.0.2.7", 1), True, True),
+    ],
+)
+@pytest.mark.parametrize("kind", ["http", "websocket"])
+@pytest.mark.django_db(transaction=True)
+def test_other_machines_reach_nothing_however_the_server_was_started(
+    kind: str, client: Any, fit: bool, reached: bool
+) -> None:
+    if fit:
+        admin = somebody("boss", Role.ADMIN)
+        admin.set_password("a good one")
+        admin.save()
+    inside: list[Any] = []
+    sent: list[Any] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        inside.append(scope)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": kind, "client": client, "server": ("0.0.0.0", 8000)}
+    run_async(exposure.Exposure(app)(scope, None, send))
+    assert bool(inside) is reached
+    if not reached and kind == "http":
+        assert sent[0]["status"] == 403
+        assert b"no administrator has a password" in sent[1]["body"]
+    elif not reached:
+        assert sent == [{"type": "websocket.close", "code": 4403}]
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0", "192.168.1.5", "::", "studio.example"])

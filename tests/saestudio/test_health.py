@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db.models.functions import Now
@@ -59,14 +60,17 @@ def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_worker_is_one_row_however_often_it_is_seen() -> None:
-    from uuid import uuid4
-
     pk = uuid4()
     for _ in range(3):
         Worker.objects.seen(pk, kind="jobs", host="here", pid=1)
     assert Worker.objects.alive().count() == 1
     Worker.objects.update(seen_at=Now() - timedelta(days=2))
     assert Worker.objects.forget() == 1
+
+
+def prometheus() -> Client:
+    token = tokens.make(somebody(), "prometheus", read_only=True, days=None)[1]
+    return Client(headers={"Authorization": f"Bearer {token}"})
 
 
 def measures(client: Any) -> dict[tuple[str, str], float]:
@@ -84,12 +88,11 @@ def _label(labels: dict[str, str]) -> str:
 
 
 def test_prometheus_reads_what_runs_and_what_waits() -> None:
-    token = tokens.make(somebody(), "prometheus", read_only=True, days=None)[1]
     run = a_training(status="running", current_step=500, latest={"tokens_per_second": 9e3})
     Training.objects.filter(pk=run.pk).update(lease_expires_at=lease_end() - timedelta(seconds=20))
     a_training(), a_training(status="failed")
     workers("trainer")
-    found = measures(Client(headers={"Authorization": f"Bearer {token}"}))
+    found = measures(prometheus())
     assert found["saestudio_trainings", "failed"] == 1
     assert found["saestudio_queue_depth", "trainings"] == 1
     assert found["saestudio_training_step", str(run.pk)] == 500
@@ -100,7 +103,7 @@ def test_prometheus_reads_what_runs_and_what_waits() -> None:
 
 
 def test_strangers_are_told_no_measures() -> None:
-    assert Client().get("/metrics").status_code == 302
+    assert Client().get("/metrics").status_code == 401
 
 
 @pytest.mark.studio
@@ -108,3 +111,19 @@ def test_workers_of_a_running_studio_say_that_they_live(studio: Studio) -> None:
     session = studio.session()
     wait_for(lambda: session.get(f"{studio.url}/readyz").ok, "all workers to be seen")
     assert session.get(f"{studio.url}/readyz").json()["workers"] == "ok"
+
+
+def test_memory_of_a_gpu_is_told_once_however_many_trainers_share_it() -> None:
+    gpu = {"name": "a large one", "uuid": "GPU-aa", "memory_used": 1, "memory_total": 80}
+    first, second, gone = uuid4(), uuid4(), uuid4()
+    for pk in (first, second, gone):
+        Worker.objects.seen(pk, gpus=[gpu], kind="trainer", host="here", pid=1)
+    Worker.objects.seen(first, gpus=[{**gpu, "memory_used": 3}])
+    other = {**gpu, "uuid": "GPU-bb"}
+    Worker.objects.seen(gone, gpus=[other])
+    Worker.objects.filter(pk=gone).update(seen_at=Now() - timedelta(minutes=2))
+    text = prometheus().get("/metrics").content.decode()
+    labels = '{gpu="GPU-aa",host="here",name="a large one"}'
+    assert f"saestudio_gpu_memory_used_bytes{labels} 3.0" in text
+    assert f"saestudio_gpu_memory_total_bytes{labels} 80.0" in text
+    assert "GPU-bb" not in text

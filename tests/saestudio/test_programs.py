@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from saestudio import programs, redis_server
+from saestudio import redis_server
 from saestudio.programs import write_supervisor_config
 
 
@@ -56,21 +56,6 @@ def test_trainers_without_a_gpu_share_the_cores(config, monkeypatch, settings) -
     assert config()["program:trainer-1"]["stopwaitsecs"] == "120"
     monkeypatch.setenv("OMP_NUM_THREADS", "3")  # the user's own word
     assert all("OMP" not in given for given in trainers(config).values())
-
-
-def test_gpus_are_counted_by_the_driver_where_nothing_else_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tool = tmp_path / "nvidia-smi"
-    tool.write_text("#!/bin/sh\nprintf '0\\n1\\n'\n")
-    tool.chmod(0o755)
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert programs.visible_gpus() == ["0", "1"]
-    tool.write_text("#!/bin/sh\nexit 9\n")
-    assert programs.visible_gpus() == []
-    tool.unlink()
-    assert programs.visible_gpus() == []
 
 
 def test_a_redis_named_by_the_environment_is_not_started(config, monkeypatch) -> None:  # type: ignore[no-untyped-def]

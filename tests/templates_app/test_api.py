@@ -9,6 +9,7 @@ import pytest
 from django.test import Client
 
 from templates_app.models import TrainingTemplate
+from workers.engine.config import PRESETS
 
 from .test_exchange import a_file, a_template
 
@@ -102,6 +103,16 @@ def test_export_preview_and_import_go_round(api: Client) -> None:
     assert refused.status_code == 422
     assert refused.json()["errors"][0]["field"] == "templates.1.x"
     assert TrainingTemplate.objects.count() == 2
+
+
+def test_a_preset_makes_a_template(api: Client) -> None:
+    found = {preset["name"]: preset for preset in api.get(f"{ROOT}/presets").json()}
+    assert set(found) == set(PRESETS)
+    given = found["jumprelu-l0-64"]
+    assert (given["architecture"], "FVU" in given["description"]) == ("jumprelu", True)
+    made = send(api, "post", "", given)
+    assert made.status_code == 201, made.content
+    assert made.json()["hyperparameters"]["target_l0"] == 64
 
 
 def test_strangers_are_refused(db: None) -> None:

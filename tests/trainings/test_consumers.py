@@ -9,14 +9,21 @@ from typing import Any
 
 import pytest
 from asgiref.sync import sync_to_async
+from channels.auth import AuthMiddlewareStack
 from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
+from django.db.models.functions import Now
+from django.test import Client
 
+from saestudio.access import tokens
+from saestudio.access.sockets import TokenAuth
 from saestudio.asgi import websocket
+from saestudio.models import ApiToken
 from tests.conftest import run_async
 from tests.rows import a_training
-from trainings import live
+from trainings import consumers, live
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -97,5 +104,67 @@ def test_client_that_talks_is_closed(redis_server: str, user: User) -> None:
             await opened.send_to(text_data="{}")
             closed = await opened.receive_output(5)
             assert (closed["type"], closed["code"]) == ("websocket.close", 4400)
+
+    run_async(scene())
+
+
+@pytest.mark.parametrize("what", ["revoked", "expired", "account closed"])
+def test_a_socket_outlives_its_token_by_no_event(
+    redis_server: str, user: User, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(consumers, "ASKED_EVERY", 0.0)
+    token, text = tokens.make(user, "watcher", read_only=True, days=1)
+
+    async def scene() -> None:
+        header = (b"authorization", f"Bearer {text}".encode())
+        opened = WebsocketCommunicator(TokenAuth(websocket), "/ws/trainings", headers=[header])
+        assert (await opened.connect())[0]
+        await send(uuid.uuid4(), 1)
+        assert (await opened.receive_json_from(5))["seq"] == 1
+        await sync_to_async(end)()
+        await send(uuid.uuid4(), 2)
+        assert (await opened.receive_output(5)) == {
+            "type": "websocket.close",
+            "code": consumers.LOGIN_NEEDED,
+        }
+
+    def end() -> None:
+        if what == "revoked":
+            token.delete()
+        elif what == "expired":
+            ApiToken.objects.update(expires_at=Now())
+        else:
+            User.objects.update(is_active=False)
+
+    run_async(scene())
+
+
+@pytest.mark.parametrize("what", ["logged out", "password changed"])
+def test_a_socket_outlives_its_session_by_no_event(
+    redis_server: str, user: User, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(consumers, "ASKED_EVERY", 0.0)
+    page = Client()
+    page.force_login(user)
+    name = settings.SESSION_COOKIE_NAME
+    cookie = f"{name}={page.cookies[name].value}"
+
+    async def scene() -> None:
+        inside = AuthMiddlewareStack(TokenAuth(websocket))
+        headers = [(b"cookie", cookie.encode())]
+        opened = WebsocketCommunicator(inside, "/ws/trainings", headers=headers)
+        assert (await opened.connect())[0]
+        await send(uuid.uuid4(), 1)
+        assert (await opened.receive_json_from(5))["seq"] == 1
+        await sync_to_async(end)()
+        await send(uuid.uuid4(), 2)
+        assert (await opened.receive_output(5))["code"] == consumers.LOGIN_NEEDED
+
+    def end() -> None:
+        if what == "logged out":
+            page.post("/logout")
+        else:
+            user.set_password("quite another one")
+            user.save()
 
     run_async(scene())

@@ -13,6 +13,7 @@ from pydantic import (
     Field,
     StrictBool,
     StringConstraints,
+    WithJsonSchema,
     field_validator,
 )
 
@@ -21,7 +22,7 @@ from trainings.models.tag import unwritable
 from trainings.models.training import MAX_NOTES
 from trainings.models.transitions import PRIORITIES
 from trainings.wishes import Action
-from workers.engine.config import Architecture
+from workers.engine.config import Architecture, Hyperparameters
 
 
 def example(**values: Any) -> ConfigDict:
@@ -45,6 +46,31 @@ Name = Annotated[
     AfterValidator(_writable),
 ]
 Priority = Annotated[int, Field(strict=True, ge=PRIORITIES[0], le=PRIORITIES[1])]
+
+
+def _documented() -> dict[str, Any]:
+    """The hyperparameters' schema, without what only a form needs; units are in their words."""
+    properties = {}
+    for name, facts in Hyperparameters.model_json_schema()["properties"].items():
+        properties[name] = {key: facts[key] for key in _SCHEMA_WORDS if key in facts}
+        if facts.get("unit"):
+            properties[name]["description"] += f" In {facts['unit']}."
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+_SCHEMA_WORDS = (
+    "type",
+    "anyOf",
+    "enum",
+    "description",
+    "default",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+)
+# Judged by the engine, whose answers name each field; the schema says what it will judge by.
+Given = Annotated[dict[str, Any], WithJsonSchema(_documented())]
 
 
 class TrainingOut(Schema):
@@ -100,7 +126,7 @@ class EstimateIn(Schema):
     tokenization_id: UUID
     layer: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
     architecture: Architecture
-    hyperparameters: dict[str, Any] = Field(default_factory=dict)
+    hyperparameters: Given = Field(default_factory=dict)
 
 
 class TrainingIn(EstimateIn):

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Self
 
 from django.db import models
 from django.db.models.functions import Now
+
+from workers.gpus import Gpu
 
 # A worker that has not been seen for so long is taken for gone; for so long, it is forgotten.
 GONE_AFTER = timedelta(seconds=60)
@@ -23,10 +26,10 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         there = set(self.alive().values_list("kind", flat=True))
         return [kind for kind in Worker.Kind.values if kind not in there]
 
-    def seen(self, pk: uuid.UUID, **facts: Any) -> None:
-        """It lives; what it says of itself is kept at the first time."""
-        if not self.filter(pk=pk).update(seen_at=Now()):
-            self.create(pk=pk, **facts)
+    def seen(self, pk: uuid.UUID, gpus: Sequence[Gpu] = (), **facts: Any) -> None:
+        """It lives; what else it says of itself is kept at the first time."""
+        if not self.filter(pk=pk).update(seen_at=Now(), gpus=list(gpus)):
+            self.create(pk=pk, gpus=list(gpus), **facts)
 
     def forget(self) -> int:
         """Returns how many had not been seen for a day."""
@@ -47,6 +50,8 @@ class Worker(models.Model):
     pid = models.PositiveIntegerField()
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
+    # As `workers.gpus.memory` tells of those it may use.
+    gpus = models.JSONField(db_default=models.Value([], output_field=models.JSONField()))
 
     objects = WorkerQuerySet.as_manager()
 

@@ -157,7 +157,7 @@ def _workers() -> Iterator[Finding]:
 
 
 def _devices() -> Iterator[Finding]:
-    from saestudio.programs import visible_gpus
+    from workers import gpus
 
     try:
         import torch
@@ -165,7 +165,7 @@ def _devices() -> Iterator[Finding]:
         advice = "Run make studio, which installs it; or install it for your CUDA version."
         yield Finding("PyTorch", "failed", f"cannot be loaded: {error}", advice)
         return
-    seen, usable = visible_gpus(), torch.cuda.device_count()
+    seen, usable = gpus.visible(), torch.cuda.device_count()
     if len(seen) > usable:
         yield Finding(
             "GPU",

@@ -302,6 +302,14 @@ class Hyperparameters(BaseModel):
         unit="tokens",
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth(cls, value: Any) -> Any:
+        """Python counts True as 1; a JSON file that says true means something else."""
+        if isinstance(value, bool):
+            raise ValueError("true and false are no numbers")
+        return value
+
     @field_validator("*", mode="after")
     @classmethod
     def _within_range(cls, value: Any, info: ValidationInfo) -> Any:
