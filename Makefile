@@ -12,10 +12,13 @@ help:
 studio: $(VENV)/.studio  ## install, start everything, print the address
 	@$(BIN)/python manage.py studio
 
+# One file after the other in either of two processes: what a file starts, its tests share.
+TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/.test  ## every test that takes seconds
-	@$(BIN)/python -m pytest -m "not long and not gpu" --numprocesses 2 --dist loadfile --no-loadscope-reorder
-	@$(BIN)/python -m tests.on_postgres -m "not long and not studio" \
-	  tests/trainings tests/api tests/workers
+	@$(BIN)/python -m pytest -m "not long and not gpu" $(TOGETHER)
+	@$(BIN)/python -m tests.on_postgres -m "not long and not studio" $(TOGETHER) \
+	  tests/trainings tests/templates_app tests/api tests/workers
 
 test-long: $(VENV)/.test  ## the tests that take minutes, the demo training among them
 	@$(BIN)/python -m pytest -m "long and not fault"

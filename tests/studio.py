@@ -286,9 +286,9 @@ def running_studio(home: Path, redis_url: str, database_url: str = "") -> Iterat
             return False
 
     try:
-        running.python("from tests.tiny import seed; seed()")
         for name in PROGRAMS:
             running.start(name)
+        running.python("from tests.tiny import seed; seed()")
         wait_for(ready, "the web server to be ready")
         yield running
     finally:
