@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 from typing import Any, Final, cast
@@ -29,6 +30,9 @@ from zope.interface import implementer
 MOST_BYTES: Final = 2 * 1024 * 1024
 # A client that is still sending reads the answer only afterwards; it has so long.
 PATIENCE: Final = 10.0
+# A client that is sent something takes a part of it within so many seconds.
+READING: Final = 60.0
+logger = logging.getLogger(__name__)
 BODY: Final = json.dumps(
     {"errors": [{"field": "body", "message": f"At most {MOST_BYTES:,} bytes are read."}]}
 ).encode()
@@ -68,14 +72,32 @@ class BoundedRequest(WebRequest):  # type: ignore[misc]
     valve: Valve | None = None
 
     async def reply(self, message: dict[str, Any]) -> None:
-        """Hand one part of the answer over, and wait until another would be welcome."""
+        """Hand one part of the answer over, and wait until another would be welcome.
+
+        Whoever takes nothing for a minute is cut off.
+        """
         more = message.get("more_body", False)
         if more and self.valve is None and self.channel is not None:
             self.valve = Valve()
             self.registerProducer(self.valve, True)
         self.handle_reply(message)
-        if more and self.valve is not None:
-            await self.valve.opened()
+        if not more or self.valve is None:
+            return
+        try:
+            await asyncio.wait_for(self.valve.opened(), READING)
+        except TimeoutError:
+            self._cut()
+
+    def handle_exception(self, exception: BaseException) -> None:
+        """What has begun is cut off, so that nobody takes it for whole; Daphne cannot say more."""
+        if self._response_started and not self.finished:
+            self._cut()
+        else:
+            super().handle_exception(exception)
+
+    def _cut(self) -> None:
+        if self.channel is not None:
+            self.channel.transport.abortConnection()
 
     def finish(self) -> None:
         if self.valve is not None and self.channel is not None:
@@ -120,6 +142,14 @@ class PatientServer(server.Server):  # type: ignore[misc]
             return
         self.check_headers_type(message)
         await protocol.reply(message)
+
+    def application_checker(self) -> None:
+        """Daphne looks after its applications once a second, until that fails for one of them."""
+        try:
+            super().application_checker()
+        except Exception:
+            logger.exception("An application could not be looked after")
+            cast(Any, reactor).callLater(1, self.application_checker)
 
 
 class Patient(CommandLineInterface):  # type: ignore[misc]

@@ -2,16 +2,22 @@
 
 Where Django serves a synchronous iterator asynchronously it first makes a list of all of it, so
 that a download of gigabytes would lie in memory whole. Here each piece is made in the request's own
-thread, once the one before it has been taken.
+thread, once the one before it has been taken. Nothing is held while somebody reads slowly but what
+the iterator itself holds: the thread's database connection is given back after each piece.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+import mimetypes
+import os
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 from asgiref.sync import sync_to_async
-from django.http import FileResponse, StreamingHttpResponse
+from django.db import connections
+from django.http import HttpRequest, StreamingHttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.http import content_disposition_header
 
 PIECE = 256 * 1024
 
@@ -25,6 +31,43 @@ class Pieces(StreamingHttpResponse):
             yield piece
 
 
+class SentFile(Pieces):
+    """A file to keep, under a name of its own, as long as it was when it was opened."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Raises `FileNotFoundError` where it is gone."""
+        file = path.open("rb")
+        size = os.fstat(file.fileno()).st_size
+        kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        super().__init__(_read(file, size), content_type=kind)
+        self._resource_closers.append(file.close)  # type: ignore[attr-defined]
+        self["Content-Length"] = str(size)
+        self["Content-Disposition"] = content_disposition_header(True, name)
+
+
+class NoBodyForHead:
+    """Middleware: a HEAD request makes nothing of what would be sent piece by piece."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        answer = self.get_response(request)
+        if request.method == "HEAD" and isinstance(answer, Pieces):
+            answer.streaming_content = iter(())
+        return answer
+
+
+def _read(file: object, size: int) -> Iterator[bytes]:
+    """Exactly so many bytes: what has grown meanwhile would be taken for the next answer."""
+    while size:
+        piece = file.read(min(PIECE, size))  # type: ignore[attr-defined]
+        if not piece:
+            raise EOFError("The file became shorter while it was sent.")
+        size -= len(piece)
+        yield piece
+
+
 def _gathered(pieces: Iterator[bytes]) -> bytes:
     """As many as make one worth sending; nothing at the end."""
     found, size = [], 0
@@ -33,14 +76,5 @@ def _gathered(pieces: Iterator[bytes]) -> bytes:
         size += len(piece)
         if size >= PIECE:
             break
+    connections.close_all()
     return b"".join(found)
-
-
-class SentFile(Pieces, FileResponse):
-    """A file to keep, under a name of its own."""
-
-    block_size = PIECE
-
-    def __init__(self, path: Path, name: str) -> None:
-        """Raises `FileNotFoundError` where it is gone."""
-        super().__init__(path.open("rb"), as_attachment=True, filename=name)

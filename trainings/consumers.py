@@ -12,6 +12,7 @@ from typing import Any
 
 from channels.db import database_sync_to_async
 from channels.generic.websocket import AsyncJsonWebsocketConsumer
+from django.db import Error
 
 from saestudio.access.sockets import still_valid
 
@@ -23,6 +24,7 @@ NO_SUCH_TRAINING = 4404
 NOTHING_EXPECTED = 4400
 # Whoever may no longer listen hears nothing after so many seconds.
 ASKED_EVERY = 30.0
+ASKED_AGAIN = 5.0
 
 
 class TrainingsConsumer(AsyncJsonWebsocketConsumer):
@@ -65,7 +67,12 @@ class TrainingsConsumer(AsyncJsonWebsocketConsumer):
     async def training_event(self, message: dict[str, Any]) -> None:
         if time.monotonic() - self.asked_at >= ASKED_EVERY:
             self.asked_at = time.monotonic()
-            if not await still_valid(self.scope):
+            try:
+                valid = await still_valid(self.scope)
+            except Error:
+                # The database is away, and events come all the same; asked again soon.
+                valid, self.asked_at = True, self.asked_at - ASKED_EVERY + ASKED_AGAIN
+            if not valid:
                 await self.close(LOGIN_NEEDED)
                 return
         await self.send_json(message["message"])

@@ -11,7 +11,7 @@ import subprocess
 from typing import TypedDict
 
 logger = logging.getLogger(__name__)
-PATIENCE = 30.0
+PATIENCE = 5.0
 
 
 class Gpu(TypedDict):
@@ -40,10 +40,11 @@ def memory() -> list[Gpu]:
         return []
     wanted = "--query-gpu=name,uuid,memory.used,memory.total"
     told = _asked(f"--id={','.join(names)}", wanted, "--format=csv,noheader,nounits")
+    rows = csv.reader(told.splitlines(), skipinitialspace=True)
     return [
-        Gpu(name=name, uuid=uuid, memory_used=_bytes(used), memory_total=_bytes(total))
-        for name, uuid, used, total in csv.reader(told.splitlines(), skipinitialspace=True)
-        if used.isdecimal() and total.isdecimal()  # not told of a part of a GPU
+        Gpu(name=row[0], uuid=row[1], memory_used=_bytes(row[2]), memory_total=_bytes(row[3]))
+        for row in rows
+        if len(row) == 4 and row[2].isdecimal() and row[3].isdecimal()  # a part of a GPU has none
     ]
 
 
@@ -58,7 +59,7 @@ def _asked(*words: str) -> str:
         return ""
     try:
         told = subprocess.run([tool, *words], capture_output=True, text=True, timeout=PATIENCE)
-    except subprocess.TimeoutExpired:
-        logger.warning("nvidia-smi does not answer")
+    except (subprocess.TimeoutExpired, OSError) as error:
+        logger.warning("nvidia-smi does not answer: %s", error)
         return ""
     return told.stdout if told.returncode == 0 else ""

@@ -6,9 +6,10 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
 
-from django.db import DatabaseError, connection
+from django.db import Error, connection
 
 from trainings.models import Worker
 
@@ -25,14 +26,37 @@ def begin(kind: str) -> threading.Thread:
     return thread
 
 
+class _Driver:
+    """What the GPUs' driver said last, asked in a thread of its own: it may never answer."""
+
+    def __init__(self) -> None:
+        self._told: tuple[float, list[gpus.Gpu]] = (0.0, [])
+
+    def begin(self) -> None:
+        threading.Thread(target=self._ask, name="gpus", daemon=True).start()
+
+    def newest(self) -> list[gpus.Gpu]:
+        """Nothing once it is old."""
+        at, found = self._told
+        return found if time.monotonic() - at < 3 * EVERY else []
+
+    def _ask(self) -> None:
+        pause = threading.Event()
+        while True:
+            found = gpus.memory()
+            self._told = (time.monotonic(), found)
+            pause.wait(EVERY)
+
+
 def _beat(kind: str, pk: uuid.UUID) -> None:
-    pause = threading.Event()
+    pause, driver = threading.Event(), _Driver()
+    if kind == Worker.Kind.TRAINER:
+        driver.begin()
     while True:
         try:
-            found = gpus.memory() if kind == Worker.Kind.TRAINER else []
             facts = {"kind": kind, "host": socket.gethostname(), "pid": os.getpid()}
-            Worker.objects.seen(pk, gpus=found, **facts)
-        except DatabaseError as error:
+            Worker.objects.seen(pk, gpus=driver.newest(), **facts)
+        except Error as error:
             # Then nobody can read it either; said at the next time.
             logger.debug("The pulse could not be written: %s", error)
         finally:

@@ -126,6 +126,6 @@ def _password_form(request: HttpRequest, data: Any = None) -> Any:
     else:
         form = SetPasswordForm(user, data)
     form.fields["new_password1"].help_text = "Eight characters or more, and no common one."
-    form.fields["new_password2"].label = "Once more"
+    form.fields["new_password2"].label = "The new password again"
     form.fields["new_password2"].help_text = ""
     return form

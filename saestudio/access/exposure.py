@@ -8,6 +8,9 @@ from typing import Any, Final
 from channels.db import database_sync_to_async
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.db import Error
+
+from saestudio.errors import AWAY
 
 LEAST_KEY: Final = 32
 
@@ -45,7 +48,9 @@ def refusal(host: str) -> str:
 class Exposure:
     """ASGI middleware: refuses other machines while the studio is not fit for them.
 
-    The start refuses to listen there at all; this holds however the server was started.
+    The start refuses to listen there at all; this holds however the server was started. A proxy on
+    this machine is this machine: whom it lets in is its own matter. A server that was told to
+    believe `X-Forwarded-For` (Daphne's `--proxy-headers`) believes whoever sends it.
     """
 
     def __init__(self, app: Any) -> None:
@@ -56,10 +61,11 @@ class Exposure:
         reason = await self._reason(scope)
         if not reason:
             return await self.app(scope, receive, send)
+        status = 503 if reason is AWAY else 403
         if scope["type"] == "websocket":
             return await send({"type": "websocket.close", "code": 4403})
         kind = (b"content-type", b"text/plain; charset=utf-8")
-        await send({"type": "http.response.start", "status": 403, "headers": [kind]})
+        await send({"type": "http.response.start", "status": status, "headers": [kind]})
         return await send({"type": "http.response.body", "body": f"{reason}\n".encode()})
 
     async def _reason(self, scope: dict[str, Any]) -> str:
@@ -68,6 +74,10 @@ class Exposure:
         if self._fit or not client or is_loopback(client[0]):
             return ""
         host = (scope.get("server") or ["this studio"])[0]
-        reason = await database_sync_to_async(refusal)(host if not is_loopback(host) else client[0])
+        shown = client[0] if is_loopback(host) else host
+        try:
+            reason = await database_sync_to_async(refusal)(shown)
+        except Error:
+            return AWAY
         self._fit = not reason
         return reason

@@ -59,7 +59,7 @@ function shortTime(seconds) {
 
 // How each kind of mark is drawn at its step.
 const MARKS = {
-  checkpoint: { colour: "--control", dash: [], height: 7 },
+  checkpoint: { colour: "--control", dash: [], height: 12 },
   resumed: { colour: "--interrupted", dash: [4, 3], height: Infinity },
   resampled: { colour: "--warning", dash: [2, 3], height: Infinity },
 };
@@ -189,6 +189,11 @@ export class Curve {
     this.tellValues();
   }
 
+  // Other points than before: the axes are theirs.
+  anew() {
+    this.laidOut = null;
+  }
+
   // Points that fit between the axes as they stand need no new ones, which take most of the time.
   drawInto(low, high, log) {
     const { y } = this.chart.scales;
@@ -207,9 +212,9 @@ export class Curve {
 
   // All but the points that the axes and the lines' look depend on.
   layout(log) {
-    const { axis, smoothing, scale } = this.view;
+    const { axis, smoothing, scale, range } = this.view;
     const single = this.shown.map((points) => points.length < 2);
-    return [this.metric, axis, smoothing, scale, log, this.end, ...single].join();
+    return [this.metric, axis, smoothing, scale, String(range), log, this.end, ...single].join();
   }
 
   // Where the x axis ends: at the last step to come, or at the time that has passed.

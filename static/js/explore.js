@@ -67,6 +67,7 @@ export class Explorer {
   zoom(places, curve) {
     const inside = places?.map((x) => Math.min(curve.end, Math.max(0, x))).sort((a, b) => a - b);
     this.range = inside && inside[1] > inside[0] ? inside : null;
+    this.point(null);
     this.look();
   }
 

@@ -173,7 +173,10 @@ export class Run {
       this.again = -1;
       return;
     }
-    if (after < 0) this.series = {};
+    if (after < 0) {
+      this.series = {};
+      for (const curve of this.curves) curve.anew();
+    }
     // Seconds since that step go on from where it was.
     const before = this.series.elapsed?.at(-1)?.y || 0;
     for (const point of answer.series.elapsed) point[1] += before;

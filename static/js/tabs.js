@@ -15,8 +15,13 @@ function show(chosen, focus) {
     tab.tabIndex = here ? 0 : -1;
     panelOf(tab).hidden = !here;
   }
-  bar.scrollLeft = chosen.offsetLeft - (bar.clientWidth - chosen.offsetWidth) / 2;
+  requestAnimationFrame(centre);
   if (focus) chosen.focus();
+}
+
+function centre() {
+  const chosen = tabs.find((tab) => tab.tabIndex === 0);
+  bar.scrollLeft = chosen.offsetLeft - (bar.clientWidth - chosen.offsetWidth) / 2;
 }
 
 // The part that the address leads into: itself, or what lies in it.
@@ -56,5 +61,6 @@ if (bar) {
   }
   bar.addEventListener("keydown", pressed);
   addEventListener("hashchange", () => asked() && show(asked(), false));
+  addEventListener("resize", centre);
   show(asked() || tabs[0], false);
 }

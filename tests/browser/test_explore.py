@@ -75,6 +75,31 @@ def test_all_charts_zoom_together_and_a_live_point_leaves_them(
     wait_for(lambda: curve(page, run, ".chart.scales.x.max") == 1000, "the whole")
 
 
+def test_the_whole_comes_back_where_the_part_had_the_largest_value(page: Any, run: str) -> None:
+    drag(page, "loss", 0.12, 0.5)  # from the very beginning
+    wait_for(lambda: curve(page, run, ".chart.scales.x.max") < 800, "the zoom")
+    page.get_by_role("button", name="Reset zoom").click()
+    wait_for(lambda: curve(page, run, ".chart.scales.x.max") == 1000, "the whole")
+
+
+def test_other_points_get_axes_of_their_own(page: Any, run: str) -> None:
+    page.get_by_label("Scale").select_option("linear")
+    wait_for(lambda: curve(page, run, ".chart.options.scales.y.type") == "linear", "linear")
+    before = curve(page, run, ".chart.scales.y.max")
+    # As a retry from scratch answers: other values, all at once.
+    page.evaluate(
+        """([id, share]) => {
+          const run = document.getElementById(`card-${id}`).run;
+          const series = Object.fromEntries(
+            Object.keys(run.series).map((name) => [name, [[1, share], [2, share / 2]]]),
+          );
+          run.take({ series, marks: [], attempt: 9, last_step: 2, seq: run.seq }, -1);
+        }""",
+        [run, before / 100],
+    )
+    wait_for(lambda: curve(page, run, ".chart.scales.y.max") < before / 20, "smaller axes")
+
+
 def test_scale_smoothing_and_axis_are_chosen_for_all(page: Any, run: str) -> None:
     page.get_by_label("Scale").select_option("log")
     wait_for(lambda: curve(page, run, ".chart.options.scales.y.type") == "logarithmic", "log")

@@ -127,7 +127,7 @@ def test_templates_leave_as_a_file_and_come_back(
     bad.write_text(json.dumps(whole))
     page.get_by_label("File").set_input_files(bad)
     page.get_by_role("button", name="Check").click()
-    page.get_by_text("1 of 2 templates cannot be").wait_for()
+    page.get_by_text("1 of 2 templates has errors").wait_for()
     picture(page, "templates-import-1440-light", full_page=True)
     page.get_by_label("File").set_input_files(file)
     page.get_by_role("button", name="Check").click()

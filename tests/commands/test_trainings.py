@@ -56,6 +56,8 @@ def test_stop_asks_and_says_what_it_cannot(capsys: pytest.CaptureFixture[str]) -
     assert "one is stopping" in ran(capsys, "stop", str(run.pk)[:8])
     told = json.loads(ran(capsys, "stop", "two", "--json", code=1))
     assert told == [{"id": str(ended.pk), "asked": False, "status": "failed"}]
+    Training.objects.filter(pk=run.pk).update(status="stopped", completed_at=Now())
+    assert "one is stopped" in ran(capsys, "stop", "one", code=1)  # it was asked, and has ended
 
 
 @pytest.mark.parametrize("command", ["stop", "resume", "watch"])

@@ -14,6 +14,7 @@ from channels.layers import get_channel_layer
 from channels.testing import WebsocketCommunicator
 from django.conf import settings
 from django.contrib.auth.models import AnonymousUser, User
+from django.db import OperationalError
 from django.db.models.functions import Now
 from django.test import Client
 
@@ -166,5 +167,23 @@ def test_a_socket_outlives_its_session_by_no_event(
         else:
             user.set_password("quite another one")
             user.save()
+
+    run_async(scene())
+
+
+def test_a_socket_stays_open_while_the_database_is_away(
+    redis_server: str, user: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(consumers, "ASKED_EVERY", 0.0)
+
+    async def away(scope: Any) -> bool:
+        raise OperationalError("gone")
+
+    monkeypatch.setattr(consumers, "still_valid", away)
+
+    async def scene() -> None:
+        async with socket("/ws/trainings", user) as opened:
+            await send(uuid.uuid4(), 1)
+            assert (await opened.receive_json_from(5))["seq"] == 1
 
     run_async(scene())

@@ -138,7 +138,7 @@ def test_another_model_brings_its_own_layers(client: Client) -> None:
 
 def test_estimate_says_where_its_time_comes_from(client: Client) -> None:
     a_tokenization()
-    assert "no measurement yet" in client.get(NEW).content.decode()
+    assert "no earlier run" in client.get(NEW).content.decode()
     a_training(status="completed", latest={"tokens_per_second": 512.0})
     page = client.get(NEW, {"num_steps": "1000", "batch_size": "512"}).content.decode()
     assert "16 min" in page

@@ -41,7 +41,7 @@ class Display:
         self._stream = stream
         self._is_terminal = stream.isatty()
         self._shown_at = 0.0
-        self._last = ""
+        self._last = self._written = ""
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -73,7 +73,9 @@ class Display:
         if self._is_terminal:
             return
         self._last = f"{share:4.0%}  {note}".rstrip()
-        if time.monotonic() - self._shown_at >= LINE_EVERY:
+        if self._last == self._written:  # nothing new
+            self._last = ""
+        elif time.monotonic() - self._shown_at >= LINE_EVERY:
             self._write(self._last)
 
     def say(self, text: str) -> None:
@@ -84,7 +86,7 @@ class Display:
             self._write(text)
 
     def _write(self, line: str) -> None:
-        self._shown_at, self._last = time.monotonic(), ""
+        self._shown_at, self._last, self._written = time.monotonic(), "", line
         try:
             self._stream.write(line + "\n")
             self._stream.flush()

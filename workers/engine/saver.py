@@ -55,7 +55,7 @@ class Saver:
         """Have this state written; yields the one that had to be waited for."""
         begun = time.perf_counter()
         yield from self.wait()
-        room = bool(self._locked) or _room_for_a_copy(tensors)
+        room = self._room_for_a_copy(tensors)
         # Copies even on the processor: the steps to come write into these tensors and lists.
         copies = {name: self._copied(name, value, room) for name, value in tensors.items()}
         if self._locked:
@@ -76,11 +76,26 @@ class Saver:
         """
         if not value.is_cuda or not room:
             return value.detach().to("cpu", copy=room)
-        host = self._locked.get(name)
-        if host is None or host.shape != value.shape or host.dtype != value.dtype:
-            host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+        host = self._kept(name, value)
+        if host is None:
+            try:
+                host = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+            except RuntimeError as error:  # the system locks no more
+                log.warning("Memory cannot be locked, so checkpoints take longer: %s", error)
+                return value.detach().to("cpu", copy=True)
             self._locked[name] = host
         return host.copy_(value.detach(), non_blocking=True)
+
+    def _kept(self, name: str, value: Tensor) -> Tensor | None:
+        """Locked memory of an earlier checkpoint that this tensor fits."""
+        host = self._locked.get(name)
+        fits = host is not None and host.shape == value.shape and host.dtype == value.dtype
+        return host if fits else None
+
+    def _room_for_a_copy(self, tensors: dict[str, Tensor]) -> bool:
+        left = machine.left_bytes()
+        new = [value for name, value in tensors.items() if self._kept(name, value) is None]
+        return left is None or left > sum(_taken(value) for value in new)
 
     def done(self) -> Iterator[CheckpointSaved]:
         """The checkpoint that has been finished meanwhile, if any."""
@@ -115,6 +130,6 @@ class Saver:
         )
 
 
-def _room_for_a_copy(tensors: dict[str, Tensor]) -> bool:
-    left = machine.left_bytes()
-    return left is None or left > sum(value.nbytes for value in tensors.values())
+def _taken(value: Tensor) -> int:
+    """Bytes of a copy; PyTorch locks memory in powers of two."""
+    return 1 << max(0, value.nbytes - 1).bit_length() if value.is_cuda else value.nbytes

@@ -11,7 +11,7 @@ from django.core.management.base import BaseCommand, CommandParser
 from trainings.api.schemas import TrainingOut
 from trainings.models import Training
 from trainings.models.transitions import Status
-from trainings.templatetags.studio import number, percent
+from trainings.templatetags.studio import count, number, percent
 from trainings.views.listing import SORT_WORDS, Listing
 
 COLUMNS = ("ID", "STATUS", "DONE", "LOSS", "L0", "FVU", "DEAD", "NAME")
@@ -60,5 +60,6 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 def _row(run: Training) -> tuple[str, ...]:
     latest = run.latest
-    figures = (number(latest.get(name)) for name in ("loss", "l0", "fvu", "dead_neurons"))
-    return (str(run.pk)[:8], run.shown_status, percent(run.progress), *figures, run.name)
+    figures = (number(latest.get(name)) for name in ("loss", "l0", "fvu"))
+    dead = count(latest.get("dead_neurons"))
+    return (str(run.pk)[:8], run.shown_status, percent(run.progress), *figures, dead, run.name)

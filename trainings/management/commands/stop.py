@@ -30,11 +30,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         named = (naming.training(text) for text in options["training"])
         runs = list({run.pk: run for run in named}.values())
-        # One that is stopping already does what was asked for.
-        asked = {
-            run.pk: Training.objects.request_stop(run.pk) or bool(run.stop_requested_at)
-            for run in runs
-        }
+        asked = {run.pk: Training.objects.request_stop(run.pk) or _stops(run) for run in runs}
         try:
             for run in runs:
                 refresh(run)
@@ -55,3 +51,8 @@ class Command(BaseCommand):
                 self.stdout.write(f"{before}{run.name} is {run.shown_status}.")
         if not all(asked.values()):
             raise SystemExit(1)
+
+
+def _stops(run: Training) -> bool:
+    """One that is stopping already does what was asked for."""
+    return bool(run.stop_requested_at) and not run.has_ended
