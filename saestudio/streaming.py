@@ -36,13 +36,34 @@ class SentFile(Pieces):
 
     def __init__(self, path: Path, name: str) -> None:
         """Raises `FileNotFoundError` where it is gone."""
-        file = path.open("rb")
-        size = os.fstat(file.fileno()).st_size
+        file = _Opened(path)
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
-        super().__init__(_read(file, size), content_type=kind)
-        self._resource_closers.append(file.close)  # type: ignore[attr-defined]
-        self["Content-Length"] = str(size)
+        super().__init__(file, content_type=kind)  # Django closes it in the end
+        self["Content-Length"] = str(file.left)
         self["Content-Disposition"] = content_disposition_header(True, name)
+
+
+class _Opened:
+    """A file's bytes, exactly as many as it has now: more would be taken for the next answer."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb")
+        self.left = os.fstat(self._file.fileno()).st_size
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        if not self.left:
+            raise StopIteration
+        piece = self._file.read(min(PIECE, self.left))
+        if not piece:
+            raise EOFError("The file became shorter while it was sent.")
+        self.left -= len(piece)
+        return piece
+
+    def close(self) -> None:
+        self._file.close()
 
 
 class NoBodyForHead:
@@ -56,16 +77,6 @@ class NoBodyForHead:
         if request.method == "HEAD" and isinstance(answer, Pieces):
             answer.streaming_content = iter(())
         return answer
-
-
-def _read(file: object, size: int) -> Iterator[bytes]:
-    """Exactly so many bytes: what has grown meanwhile would be taken for the next answer."""
-    while size:
-        piece = file.read(min(PIECE, size))  # type: ignore[attr-defined]
-        if not piece:
-            raise EOFError("The file became shorter while it was sent.")
-        size -= len(piece)
-        yield piece
 
 
 def _gathered(pieces: Iterator[bytes]) -> bytes:

@@ -11,7 +11,7 @@ import subprocess
 from typing import TypedDict
 
 logger = logging.getLogger(__name__)
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 class Gpu(TypedDict):
