@@ -101,6 +101,7 @@ def test_a_rehearsal_leaves_nothing_and_tells_what_is_wrong(
     assert failed["error"].startswith("There is no Hugging Face model in")
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells it in /proc")
 def test_a_large_process_that_starts_the_engine_does_not_count(
     make_spec: MakeSpec, tmp_path: Path
@@ -125,6 +126,7 @@ def test_a_large_process_that_starts_the_engine_does_not_count(
     assert told["memory_bytes"] == pytest.approx(alone["memory_bytes"], rel=0.15)
 
 
+@pytest.mark.long
 def test_the_growth_of_the_cache_is_told_and_what_lies_there_is_counted(
     make_spec: MakeSpec, tmp_path: Path
 ) -> None:

@@ -137,6 +137,7 @@ def test_killed_inside_a_checkpoint(
     fault.measured["steps repeated, at most"] = INTERVAL
 
 
+@pytest.mark.long
 def test_disk_is_full_at_a_checkpoint(
     fault: Fault, monkeypatch: pytest.MonkeyPatch, small_disk: Callable[[str], None]
 ) -> None:
@@ -206,10 +207,11 @@ def test_loss_is_no_number(fault: Fault) -> None:
     "point",
     [
         "checkpoint.tensors",
-        pytest.param("checkpoint.begun", marks=pytest.mark.long),
-        pytest.param("checkpoint.renamed", marks=pytest.mark.long),
+        "checkpoint.begun",
+        "checkpoint.renamed",
     ],
 )
+@pytest.mark.long
 def test_stop_is_asked_inside_a_checkpoint(
     fault: Fault, monkeypatch: pytest.MonkeyPatch, point: str
 ) -> None:

@@ -162,6 +162,7 @@ def test_worker_freezes(ground: Ground, fault: Fault) -> None:
     stop(ground.api, pk)
 
 
+@pytest.mark.long
 def test_the_same_message_twenty_times(ground: Ground, fault: Fault) -> None:
     """The same message twenty times to two workers: one attempt."""
     ground.studio.start("trainer 2")

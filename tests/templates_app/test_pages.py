@@ -174,7 +174,7 @@ def test_import_names_every_fault_and_makes_nothing(client: Client) -> None:
         {"name": "good", "hyperparameters": {}}, {"name": "bad", "hyperparameters": {"x": 1}}
     )
     page = client.post(url, {"text": data.decode()}).content.decode()
-    assert "1 of 2 templates cannot be" in page
+    assert "1 of 2 templates has errors" in page
     assert "There is no such hyperparameter." in page
     forced = client.post(url, {"text": data.decode(), "confirmed": "1"})
     assert forced.status_code == 422

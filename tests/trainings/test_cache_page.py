@@ -135,7 +135,7 @@ def test_evictions_are_shown_newest_first(
     settings.CACHE_LIMIT = folder().used()
     folder().make_room(settings.CACHE_LIMIT)
     page = text(client)
-    assert "Had to make room" in page
+    assert "Removed to make room" in page
     assert page.index(">12<") < page.index(">11<")
     assert "layer 12 mlp_out" in output(capsys)
 

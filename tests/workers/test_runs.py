@@ -16,6 +16,7 @@ def api(studio: Studio) -> Api:
     return Api(studio)
 
 
+@pytest.mark.long
 def test_two_queued_runs_go_one_after_the_other(api: Api) -> None:
     first, second = api.start("first"), api.start("second")
     seen: set[tuple[str, str]] = set()
