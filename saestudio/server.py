@@ -32,7 +32,6 @@ MOST_BYTES: Final = 2 * 1024 * 1024
 PATIENCE: Final = 10.0
 # A client that is sent something takes a part of it within so many seconds.
 READING: Final = 60.0
-logger = logging.getLogger(__name__)
 BODY: Final = json.dumps(
     {"errors": [{"field": "body", "message": f"At most {MOST_BYTES:,} bytes are read."}]}
 ).encode()
@@ -40,6 +39,7 @@ REFUSAL: Final = (
     b"HTTP/1.1 413 Content Too Large\r\nContent-Type: application/json\r\n"
     b"Connection: close\r\nContent-Length: %d\r\n\r\n%s" % (len(BODY), BODY)
 )
+logger = logging.getLogger(__name__)
 
 
 @implementer(IPushProducer)

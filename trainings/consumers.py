@@ -31,7 +31,7 @@ class TrainingsConsumer(AsyncJsonWebsocketConsumer):
     """Every run's events: one socket per tab, for all cards."""
 
     joined: str | None = None
-    asked_at = 0.0
+    ask_at = 0.0
 
     async def connect(self) -> None:
         user = self.scope.get("user")
@@ -44,7 +44,7 @@ class TrainingsConsumer(AsyncJsonWebsocketConsumer):
             return
         # First the group: what is sent from the moment the client is connected reaches it.
         await self.channel_layer.group_add(group, self.channel_name)
-        self.joined, self.asked_at = group, time.monotonic()
+        self.joined, self.ask_at = group, time.monotonic() + ASKED_EVERY
         await self.accept()
 
     async def _refuse(self, code: int) -> None:
@@ -65,17 +65,19 @@ class TrainingsConsumer(AsyncJsonWebsocketConsumer):
         await self.close(NOTHING_EXPECTED)
 
     async def training_event(self, message: dict[str, Any]) -> None:
-        if time.monotonic() - self.asked_at >= ASKED_EVERY:
-            self.asked_at = time.monotonic()
-            try:
-                valid = await still_valid(self.scope)
-            except Error:
-                # The database is away, and events come all the same; asked again soon.
-                valid, self.asked_at = True, self.asked_at - ASKED_EVERY + ASKED_AGAIN
-            if not valid:
-                await self.close(LOGIN_NEEDED)
-                return
+        if time.monotonic() >= self.ask_at and not await self._still_valid():
+            await self.close(LOGIN_NEEDED)
+            return
         await self.send_json(message["message"])
+
+    async def _still_valid(self) -> bool:
+        self.ask_at = time.monotonic() + ASKED_EVERY
+        try:
+            return await still_valid(self.scope)
+        except Error:
+            # The database is away, and events come all the same.
+            self.ask_at = time.monotonic() + ASKED_AGAIN
+            return True
 
 
 class TrainingConsumer(TrainingsConsumer):

@@ -50,13 +50,13 @@ def use_login_link(request: HttpRequest, token: str) -> HttpResponse:
 
     Whoever is logged in stays who they are; the link is used up all the same.
     """
-    user = User.objects.filter(username=LOCAL_USER, is_active=True).first()
-    valid = user is not None and links.check_token(user, token)
+    found = User.objects.filter(username=LOCAL_USER, is_active=True).first()
+    user = found if found and links.check_token(found, token) else None
     if request.user.is_authenticated:
-        if user is not None and valid:
+        if user:
             update_last_login(None, user)  # type: ignore[arg-type]
         return redirect(settings.LOGIN_REDIRECT_URL)
-    if user is None or not valid:
+    if user is None:
         return render(request, "registration/link_used.html", status=403)
     login(request, user, backend="saestudio.access.roles.Roles")
     return redirect(settings.LOGIN_REDIRECT_URL)

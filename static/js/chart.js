@@ -179,12 +179,16 @@ export class Curve {
     const log = this.wantsLog(scale, low, high);
     // What has no logarithm is a gap.
     if (log) for (const set of data.datasets) set.data = set.data.map(({ x, y }) => ({ x, y: y > 0 ? y : NaN }));
-    if (this.drawInto(low, high, log)) return;
-    options.scales.y.type = log ? "logarithmic" : "linear";
-    options.scales.y.title.display = log;
-    [options.scales.x.min, options.scales.x.max] = range || [0, this.end];
-    this.chart.update("none");
-    this.laidOut = this.layout(log);
+    const layout = this.layout(log);
+    if (layout === this.laidOut && this.holds(low, high)) {
+      this.drawInto();
+    } else {
+      options.scales.y.type = log ? "logarithmic" : "linear";
+      options.scales.y.title.display = log;
+      [options.scales.x.min, options.scales.x.max] = range || [0, this.end];
+      this.chart.update("none");
+      this.laidOut = layout;
+    }
     this.describeSoon();
     this.tellValues();
   }
@@ -194,20 +198,20 @@ export class Curve {
     this.laidOut = null;
   }
 
-  // Points that fit between the axes as they stand need no new ones, which take most of the time.
-  drawInto(low, high, log) {
+  // Whether all points fit between the axes as they stand; of a part of them, its own are the axes.
+  holds(low, high) {
     const { y } = this.chart.scales;
-    const fits = low >= y.min && high <= y.max && !this.view.range;
-    if (!fits || this.layout(log) !== this.laidOut) return false;
+    return !this.view.range && low >= y.min && high <= y.max;
+  }
+
+  // New axes take most of the time of a drawing; here the old ones stay.
+  drawInto() {
     this.chart.data.datasets.forEach((_, place) => {
       const { controller } = this.chart.getDatasetMeta(place);
       controller.buildOrUpdateElements();
       controller.update("none");
     });
     this.chart.draw();
-    this.describeSoon();
-    this.tellValues();
-    return true;
   }
 
   // All but the points that the axes and the lines' look depend on.

@@ -48,16 +48,6 @@ Name = Annotated[
 Priority = Annotated[int, Field(strict=True, ge=PRIORITIES[0], le=PRIORITIES[1])]
 
 
-def _documented() -> dict[str, Any]:
-    """The hyperparameters' schema, without what only a form needs; units are in their words."""
-    properties = {}
-    for name, facts in Hyperparameters.model_json_schema()["properties"].items():
-        properties[name] = {key: facts[key] for key in _SCHEMA_WORDS if key in facts}
-        if facts.get("unit"):
-            properties[name]["description"] += f" In {facts['unit']}."
-    return {"type": "object", "properties": properties, "additionalProperties": False}
-
-
 _SCHEMA_WORDS = (
     "type",
     "anyOf",
@@ -69,6 +59,18 @@ _SCHEMA_WORDS = (
     "exclusiveMinimum",
     "exclusiveMaximum",
 )
+
+
+def _documented() -> dict[str, Any]:
+    """The hyperparameters' schema, without what only a form needs; units are in their words."""
+    properties = {}
+    for name, facts in Hyperparameters.model_json_schema()["properties"].items():
+        properties[name] = {key: facts[key] for key in _SCHEMA_WORDS if key in facts}
+        if facts.get("unit"):
+            properties[name]["description"] += f" In {facts['unit']}."
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
 # Judged by the engine, whose answers name each field; the schema says what it will judge by.
 Given = Annotated[dict[str, Any], WithJsonSchema(_documented())]
 

@@ -37,9 +37,8 @@ class RoundedAdam(torch.optim.Optimizer):
     def __init__(self, weights: list[Tensor], betas: tuple[float, float], seed: int) -> None:
         super().__init__(weights, {"lr": 0.0, "betas": betas})
         self._seed = seed
-        self.grad_scale: Tensor | None = (
-            None  # the gradients are divided by it, as torch's Adam does
-        )
+        # The gradients are divided by it, as torch's own Adam does.
+        self.grad_scale: Tensor | None = None
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
