@@ -6,14 +6,12 @@ is read back and compared before the run may end.
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from . import crash
@@ -21,8 +19,11 @@ from .activations import Activations
 from .checkpoint import replace, write_json, write_tensors
 from .config import Architecture, Plan, RunSpec
 from .evaluate import Evaluation
+from .language_model import Site
 from .normalize import Normalizer
 from .sae import Sae, Weights
+from .saved import open_sae
+from .saved.hook_names import lens_name
 
 _WEIGHTS, _CONFIG, _SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
 _TOLERANCE = 1e-4
@@ -106,33 +107,10 @@ def folded(sae: Sae, normalizer: Normalizer) -> Weights:
 def reconstruct(folder: Path, x_BD: Tensor, y_BO: Tensor) -> tuple[Tensor, Tensor]:
     """Latents and reconstruction of raw activations by an exported folder, as its cfg.json says.
 
-    The equations of SAELens, written here a second time on purpose: this is what the export is
-    compared with. `y` is used only by a transcoder with layer_norm, whose output is scaled back
-    with the statistics of its target.
+    By what reads the folders of other tools too, and shares no equation with the training: this
+    is what the export is compared with.
     """
-    config = json.loads((folder / _CONFIG).read_text(encoding="utf-8"))
-    w = {name: value.to(x_BD.device) for name, value in load_file(folder / _WEIGHTS).items()}
-    normalizer = Normalizer(_per_token(config), shared="W_skip" in w or y_BO is x_BD)
-    normalized = normalizer(x_BD, y_BO)
-    pre_BF = normalized.x @ w["W_enc"] + w["b_enc"]
-    z_BF = _activated(pre_BF, config, w)
-    y_hat_BO = z_BF @ w["W_dec"] + w["b_dec"]
-    if "W_skip" in w:
-        y_hat_BO = y_hat_BO + normalized.x @ w["W_skip"].T
-    return z_BF, normalized.restore(y_hat_BO)
-
-
-def _per_token(config: dict[str, Any]) -> Any:
-    return "layer_norm" if config["normalize_activations"] == "layer_norm" else "none"
-
-
-def _activated(pre_BF: Tensor, config: dict[str, Any], w: Weights) -> Tensor:
-    if "k" in config:
-        values, indices = pre_BF.topk(config["k"], dim=1)
-        return torch.zeros_like(pre_BF).scatter(1, indices, values.relu())
-    if "threshold" in w:
-        return pre_BF.relu() * (pre_BF > w["threshold"])
-    return pre_BF.relu()
+    return open_sae(folder).to(x_BD.device).reconstruct(x_BD, y_BO)
 
 
 def _compare(folder: Path, sae: Sae, normalizer: Normalizer, sample: Activations) -> float:
@@ -197,7 +175,7 @@ def _metadata(plan: Plan, spec: RunSpec) -> dict[str, Any]:
     found: dict[str, Any] = {
         "sae_lens_version": _SAELENS_VERSION,
         "model_name": spec.model_name,
-        "hook_name": _hook_name(h.hook, plan.layer),
+        "hook_name": lens_name(Site(plan.layer, h.hook)),
         "model_from_pretrained_kwargs": {},
         "dataset_path": spec.dataset_name,
         "training_name": spec.name,
@@ -205,10 +183,5 @@ def _metadata(plan: Plan, spec: RunSpec) -> dict[str, Any]:
         "hyperparameters": h.model_dump(mode="json"),
     }
     if plan.architecture in _TWO_SIDED:
-        found["hook_name_out"] = _hook_name(h.hook, plan.target_layer)
+        found["hook_name_out"] = lens_name(Site(plan.target_layer, h.hook))
     return found
-
-
-def _hook_name(hook: str, layer: int) -> str:
-    """The name TransformerLens gives to the same place."""
-    return f"blocks.{layer}.hook_{hook}"

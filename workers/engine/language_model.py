@@ -55,7 +55,7 @@ class LanguageModel:
     def __init__(self, transformer: nn.Module, sites: tuple[Site, ...]) -> None:
         self.transformer = transformer.eval().requires_grad_(False)
         blocks = block_list(transformer)
-        self._modules = [_module(blocks, site) for site in sites]
+        self._modules = [site_module(blocks, site) for site in sites]
         self.most_contexts: int | None = None  # of one pass; None until one did not fit
         del blocks[max(site.layer for site in sites) + 1 :]
 
@@ -65,20 +65,8 @@ class LanguageModel:
     ) -> LanguageModel:
         """Load from safetensors. Raises `ModelError` with a sentence where that cannot work."""
         from transformers import AutoModel
-        from transformers.utils.logging import disable_progress_bar
 
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        try:
-            transformer = AutoModel.from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                trust_remote_code=False,
-                use_safetensors=True,
-            )
-        except (OSError, ValueError, KeyError, ImportError) as error:
-            raise ModelError(f"The language model cannot be loaded: {error}") from error
-        model = cls(transformer, sites)
+        model = cls(read_model(AutoModel, folder, dtype), sites)
         model.transformer.to(device)
         return model
 
@@ -129,6 +117,26 @@ class LanguageModel:
         raise ModelError("The forward pass ended without passing the layer that is read.")
 
 
+def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
+    """A model by one of transformers' auto classes, from safetensors and without foreign code.
+
+    Raises `ModelError`.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        return kind.from_pretrained(
+            folder,
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise ModelError(f"The language model cannot be loaded: {error}") from error
+
+
 def _joined(parts: list[list[Tensor]]) -> list[Tensor]:
     if len(parts) == 1:
         return parts[0]
@@ -148,7 +156,8 @@ def block_list(transformer: nn.Module) -> nn.ModuleList:
     )
 
 
-def _module(blocks: nn.ModuleList, site: Site) -> nn.Module:
+def site_module(blocks: nn.ModuleList, site: Site) -> nn.Module:
+    """The part of the model whose output the site is. Raises `ModelError` where there is none."""
     block = blocks[site.layer]
     if site.hook == "resid_post":
         return block

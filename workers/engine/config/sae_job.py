@@ -1,0 +1,39 @@
+"""`job.json`: what is to be done with an SAE that lies on the disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SaeJobKind = Literal["evaluate", "features", "probe"]
+
+
+class SaeJobSpec(BaseModel):
+    """All that one job needs; paths are absolute.
+
+    An SAE is evaluated on the contexts that its training held out, `held_out_tokens` of them at
+    most; on `splice_tokens` of these the model is run to its end. The features' examples come from
+    `feature_tokens` of the same text. A probe reads `text`.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: SaeJobKind
+    sae_path: Path
+    model_path: Path
+    tokens_path: Path
+    held_out_tokens: int = Field(default=32_768, ge=1)
+    splice_tokens: int = Field(default=16_384, ge=1)
+    feature_tokens: int = Field(default=262_144, ge=1)
+    text: str = ""
+    device: str = "auto"
+
+    @classmethod
+    def read(cls, folder: Path) -> SaeJobSpec:
+        return cls.model_validate_json((folder / "job.json").read_text(encoding="utf-8"))
+
+    def write(self, folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "job.json").write_text(self.model_dump_json(indent=1), encoding="utf-8")

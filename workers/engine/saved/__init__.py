@@ -1,0 +1,6 @@
+"""SAEs as they lie on the disk, ours and other tools', each read into one class."""
+
+from .folder import UnreadableSae, open_sae
+from .sae import Kind, SavedSae
+
+__all__ = ["Kind", "SavedSae", "UnreadableSae", "open_sae"]
