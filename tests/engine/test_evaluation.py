@@ -252,7 +252,7 @@ def test_padding_is_neither_seen_nor_predicted(
     m = evaluation.tokens.manifest
     assert m.last_length < m.context_length, "the text must leave padding"
     last = np.array([m.n_contexts - 1])
-    ids, usable, real = evaluation._batch(last)
+    ids, usable, real = evaluation.opened.batch(last)
     splice = Splice()
     splice.add(evaluation.model, evaluation.sae, ids, usable, real, lambda: None)
     assert splice.read()["splice_tokens"] == m.last_length - 2  # BOS, and the last has no next

@@ -31,9 +31,12 @@ _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.engine", description=__doc__)
-    parser.add_argument("run_dir", type=Path, help="folder that holds run.json")
+    parser.add_argument("run_dir", type=Path, help="folder that holds run.json, or job.json")
     parser.add_argument(
         "--rehearse", action="store_true", help="only measure what it will take; print one event"
+    )
+    parser.add_argument(
+        "--job", action="store_true", help="do what job.json says with an SAE on the disk"
     )
     parser.add_argument(
         "--watched",
@@ -57,6 +60,10 @@ def main() -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     _keep_freed_memory()
     # Only now the slow imports: a signal that comes during them is already heard.
+    if arguments.job:
+        from .sae_job import work
+
+        return work(run_dir.absolute(), out)
     from .run import rehearsed, run
 
     if arguments.rehearse:

@@ -20,13 +20,21 @@ from .export import ExportError
 from .failure import TrainingError
 from .model import ModelError
 from .rehearsal import rehearse
+from .saved import UnreadableSae
 from .tokens import TokenizeError
 from .train import train
 from .voice import Voice
 
 log = logging.getLogger(__name__)
 
-_SENTENCES = (ConfigError, ModelError, TokenizeError, TrainingError, ExportError)
+_SENTENCES = (
+    ConfigError,
+    ModelError,
+    TokenizeError,
+    TrainingError,
+    ExportError,
+    UnreadableSae,
+)
 # No space on the device, over one's quota, over the largest file allowed.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 

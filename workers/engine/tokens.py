@@ -72,6 +72,17 @@ class Tokens:
         ids = np.memmap(file, dtype=manifest.dtype, mode="r", shape=shape)
         return cls(manifest, ids, hashlib.sha256(text).hexdigest())
 
+    @classmethod
+    def of_model(cls, folder: Path, model_folder: Path) -> Tokens:
+        """Raises `TokenizeError` also where they are another model's."""
+        tokens = cls.open(folder)
+        if tokens.manifest.tokenizer_sha256 != tokenizer_digest(model_folder):
+            raise TokenizeError(
+                "The tokenization was made with another model's tokenizer; "
+                "tokenize the text with this model."
+            )
+        return tokens
+
     def usable(self, contexts: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which positions [len(contexts), context_length] hold neither BOS nor padding."""
         m = self.manifest
@@ -201,16 +212,24 @@ class _Writer:
             self._bos_count += int((real == self._bos_id).sum())
 
 
-def _tokenizer(model_folder: Path, context_length: int) -> tuple[Any, str]:
+def tokenizer_of(model_folder: Path) -> Any:
+    """The model's own. Raises `TokenizeError`."""
     from transformers import AutoTokenizer
 
     try:
-        most = inspect(model_folder).context_length
-        tokenizer = AutoTokenizer.from_pretrained(
+        return AutoTokenizer.from_pretrained(
             model_folder, local_files_only=True, trust_remote_code=False
         )
-    except (ModelError, OSError, ValueError, KeyError, ImportError) as error:
+    except (OSError, ValueError, KeyError, ImportError) as error:
         raise TokenizeError(f"The model's tokenizer cannot be loaded: {error}") from error
+
+
+def _tokenizer(model_folder: Path, context_length: int) -> tuple[Any, str]:
+    try:
+        most = inspect(model_folder).context_length
+    except ModelError as error:
+        raise TokenizeError(f"The model's tokenizer cannot be loaded: {error}") from error
+    tokenizer = tokenizer_of(model_folder)
     if context_length < 2:
         raise TokenizeError("A context needs at least two tokens.")
     if context_length > most:

@@ -34,7 +34,7 @@ from .shelf import Shelf
 from .shortage import Shortage
 from .state import State
 from .stream import Stream
-from .tokens import TokenizeError, Tokens, tokenizer_digest
+from .tokens import Tokens
 
 # A stopped run is evaluated on fewer tokens: whoever stops it is waiting.
 _STOPPED_EVALUATION_TOKENS = 8192
@@ -58,7 +58,7 @@ class Asked:
         folder = inspect(spec.model_path)
         facts = ModelFacts(d_model=folder.d_model, n_layers=folder.n_layers)
         plan = settled_plan(spec.config, facts)
-        tokens = _open_tokens(spec)
+        tokens = Tokens.of_model(spec.tokens_path, spec.model_path)
         h, device = plan.hyperparameters, settled_device(spec.device)
         group, groups_per_chunk = group_shape(tokens, h.buffer_tokens, device)
         split = Split.of(tokens, h.held_out_tokens, group)
@@ -272,17 +272,6 @@ def _result(
         evaluation=evaluation.metrics,
         export={"format": exported.format, "max_difference": exported.max_difference},
     )
-
-
-def _open_tokens(spec: RunSpec) -> Tokens:
-    """The tokens of a run. Raises `TokenizeError` where they are another model's."""
-    tokens = Tokens.open(spec.tokens_path)
-    if tokens.manifest.tokenizer_sha256 != tokenizer_digest(spec.model_path):
-        raise TokenizeError(
-            "The tokenization was made with another model's tokenizer; "
-            "tokenize the text with this model."
-        )
-    return tokens
 
 
 def _shelf(reading: Reading) -> Generator[events.Event, None, Shelf | None]:

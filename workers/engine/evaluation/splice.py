@@ -24,15 +24,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from ..language_model import Site
 from ..saved import SavedSae
 from ..whole_model import WholeModel
 
 _NAMES = ("ce_clean", "ce_spliced", "ce_zero", "kl_spliced", "kl_zero")
-# Rows of logits that are compared at a time: each is as long as the vocabulary.
-_ROWS = 256
+# Logits that are compared at a time: of this size the C library uses the same memory again and
+# again; larger ones would be fetched from the kernel, cleared, each time.
+_BYTES = 24 * 1024 * 1024
 
 
 @dataclass
@@ -58,23 +57,27 @@ class Splice:
 
         Returns what the model gave where the SAE reads and writes, [N, T, D] and [N, T, O].
         """
-        reads, writes = places(sae)
+        reads, writes = sae.reads, sae.writes
+        assert reads is not None
+        assert writes is not None
         clean_NTV, held = model.logits_and(ids_NT, (reads, writes))
         beat()
         counted_NT = usable_NT[:, :-1] & real_NT[:, 1:]
-        tokens = Compared(clean_NTV, ids_NT, usable_NT, counted_NT)
+        log_p_NTV = _log_softmax_(clean_NTV)
+        clean_ce = _ce(log_p_NTV, ids_NT)[counted_NT]
         whole = y_hat(sae, held[0], held[1], usable_NT)
-        spliced = tokens.with_logits(model.logits_with(ids_NT, writes, lambda _: whole))
-        beat()
-        zero = tokens.with_logits(model.logits_with(ids_NT, writes, torch.zeros_like))
-        beat()
-        clean_ce = tokens.clean_ce
-        found = (clean_ce, spliced[0], zero[0], spliced[1], zero[1])
-        for name, values in zip(_NAMES, found, strict=True):
+        instead: tuple[Callable[[Tensor], Tensor], ...] = (lambda _: whole, torch.zeros_like)
+        ces, kls = [clean_ce], []
+        for replace in instead:
+            log_q_NTV = _log_softmax_(model.logits_with(ids_NT, writes, replace))
+            ces.append(_ce(log_q_NTV, ids_NT)[counted_NT])
+            kls.append(_kl(log_p_NTV, log_q_NTV)[usable_NT])
+            beat()
+        for name, values in zip(_NAMES, (*ces, *kls), strict=True):
             self._sums[name] += float(values.double().sum())
         self._kl_tokens += int(usable_NT.sum())
         self._tokens += int(counted_NT.sum())
-        self._keep_contexts(counted_NT, clean_ce, spliced[0], zero[0])
+        self._keep_contexts(counted_NT, *ces)
         return held
 
     def _keep_contexts(self, counted_NT: Tensor, *ces: Tensor) -> None:
@@ -112,39 +115,32 @@ class Splice:
         return float(math.sqrt(n / (n - 1) * float(residual.square().sum())) / abs(lost.sum()))
 
 
-class Compared:
-    """Clean logits, and what others cost beside them; a few rows at a time."""
-
-    def __init__(
-        self, clean_NTV: Tensor, ids_NT: Tensor, usable_NT: Tensor, counted_NT: Tensor
-    ) -> None:
-        self._clean, self._ids = clean_NTV, ids_NT
-        self._usable, self._counted = usable_NT, counted_NT
-        self.clean_ce = self._ce(clean_NTV)
-
-    def with_logits(self, logits_NTV: Tensor) -> tuple[Tensor, Tensor]:
-        """Cross-entropy at the counted positions, KL at the usable ones; context by context."""
-        return self._ce(logits_NTV), self._kl(logits_NTV)
-
-    def _ce(self, logits_NTV: Tensor) -> Tensor:
-        rows, next_ids = logits_NTV[:, :-1][self._counted], self._ids[:, 1:][self._counted]
-        parts = zip(torch.split(rows, _ROWS), torch.split(next_ids, _ROWS), strict=True)
-        return torch.cat([functional.cross_entropy(r, i, reduction="none") for r, i in parts])
-
-    def _kl(self, logits_NTV: Tensor) -> Tensor:
-        own, others = self._clean[self._usable], logits_NTV[self._usable]
-        found = []
-        for p, q in zip(torch.split(own, _ROWS), torch.split(others, _ROWS), strict=True):
-            log_p, log_q = p.log_softmax(-1), q.log_softmax(-1)
-            found.append((log_p.exp() * (log_p - log_q)).sum(-1))
-        return torch.cat(found)
+def _log_softmax_(logits_NTV: Tensor) -> Tensor:
+    """In place: each of these is as large as a model's whole answer."""
+    for rows in torch.split(logits_NTV.flatten(0, 1), _rows(logits_NTV)):
+        rows.sub_(rows.logsumexp(-1, keepdim=True))
+    return logits_NTV
 
 
-def places(sae: SavedSae) -> tuple[Site, Site]:
-    """Where it reads and where it writes. Raises `ValueError` where its folder does not say."""
-    if sae.reads is None or sae.writes is None:
-        raise ValueError("The SAE's folder does not say which layer of the model it reads.")
-    return sae.reads, sae.writes
+def _ce(log_q_NTV: Tensor, ids_NT: Tensor) -> Tensor:
+    """[N, T − 1], of the token that follows each."""
+    return -log_q_NTV[:, :-1].gather(-1, ids_NT[:, 1:, None])[..., 0]
+
+
+def _kl(log_p_NTV: Tensor, log_q_NTV: Tensor) -> Tensor:
+    """KL(p ‖ q) [N, T]."""
+    size = _rows(log_p_NTV)
+    parts = zip(
+        torch.split(log_p_NTV.flatten(0, 1), size),
+        torch.split(log_q_NTV.flatten(0, 1), size),
+        strict=True,
+    )
+    found = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in parts])
+    return found.view(log_p_NTV.shape[:2])
+
+
+def _rows(logits_NTV: Tensor) -> int:
+    return max(1, _BYTES // (4 * logits_NTV.shape[-1]))
 
 
 def y_hat(sae: SavedSae, x_NTD: Tensor, y_NTO: Tensor, usable_NT: Tensor) -> Tensor:

@@ -1,0 +1,61 @@
+"""A saved SAE beside the model and the text it is looked at with."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .config.sae_job import SaeJobSpec
+from .failure import TrainingError
+from .language_model import Site, settled_device
+from .model import inspect
+from .order import Indices
+from .saved import open_sae
+from .tokens import Tokens
+from .whole_model import WholeModel
+
+Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
+
+
+class Opened:
+    """All that a job over an SAE needs, opened and checked against each other."""
+
+    def __init__(self, spec: SaeJobSpec) -> None:
+        """Raises `ModelError`, `TokenizeError`, `UnreadableSae` or `TrainingError`."""
+        self.spec, self.device = spec, settled_device(spec.device)
+        self.sae = open_sae(spec.sae_path).to(self.device)
+        if self.sae.reads is None or self.sae.writes is None:
+            raise TrainingError("The SAE's folder does not say which layer of the model it reads.")
+        self.sites: tuple[Site, Site] = (self.sae.reads, self.sae.writes)
+        self.tokens = Tokens.of_model(spec.tokens_path, spec.model_path)
+        self.dtype = _dtype(spec, self.device)
+        self.model = WholeModel.load(spec.model_path, self.device, self.dtype)
+        self._check_width()
+
+    def batch(self, contexts: Indices) -> Batch:
+        """Ids, which of them an SAE sees, and which are no padding; each [N, T]."""
+        m = self.tokens.manifest
+        ids = torch.from_numpy(self.tokens.ids[contexts].astype(np.int64))
+        lengths = np.where(contexts == m.n_contexts - 1, m.last_length, m.context_length)
+        real = torch.from_numpy(np.arange(m.context_length)[None, :] < lengths[:, None])
+        usable = torch.from_numpy(self.tokens.usable(contexts))
+        return ids.to(self.device), usable.to(self.device), real.to(self.device)
+
+    def _check_width(self) -> None:
+        width = self.model.width()
+        if self.sae.d_in != width:
+            raise TrainingError(
+                f"The SAE reads activations of width {self.sae.d_in}, and this model's are "
+                f"{width} wide: it belongs to another model."
+            )
+
+
+def _dtype(spec: SaeJobSpec, device: torch.device) -> torch.dtype:
+    """float32 on a processor; on a GPU the format in which the model was published."""
+    if device.type != "cuda":
+        return torch.float32
+    name = inspect(spec.model_path).dtype
+    return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(name, torch.float32)

@@ -1,0 +1,46 @@
+"""A job over a saved SAE, its progress and its result as JSON lines.
+
+{"event": "progress", "share": 0.4, "note": "Splicing"}
+{"event": "done", "result": {...}}      or      {"event": "failed", "step": 0, "error": "..."}
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TextIO
+
+from .config.sae_job import SaeJobKind, SaeJobSpec
+from .evaluation import evaluate_saved
+from .features.collect import collect_features
+from .features.probe import probe
+from .run import sentence
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[float, str], None]
+_WORK: dict[SaeJobKind, Callable[[SaeJobSpec, Progress], dict[str, Any]]] = {
+    "evaluate": evaluate_saved,
+    "features": collect_features,
+    "probe": probe,
+}
+
+
+def work(folder: Path, out: TextIO) -> int:
+    """Do what `folder/job.json` says; return the exit status."""
+
+    def say(event: str, **data: Any) -> None:
+        out.write(json.dumps({"event": event, **data}, allow_nan=False) + "\n")
+        out.flush()
+
+    try:
+        spec = SaeJobSpec.read(folder)
+        result = _WORK[spec.kind](spec, lambda share, note: say("progress", share=share, note=note))
+    except Exception as error:
+        log.exception("The job failed.")
+        say("failed", step=0, error=sentence(error))
+        return 1
+    say("done", result=result)
+    return 0
