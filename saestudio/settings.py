@@ -127,6 +127,8 @@ ALLOWED_ROOTS = [
 TRAINERS = _number("SAESTUDIO_TRAINERS", 0, 0, 64)
 # A training that gives no sign of life for so long is ended and resumed.
 HUNG_SECONDS = _number("SAESTUDIO_HUNG_SECONDS", 900, 10, 1_000_000)
+# Whether the SAE of a completed training is evaluated in the model, a job of some minutes.
+EVALUATE = env.bool("SAESTUDIO_EVALUATE", default=True)
 # Bytes of activations kept for later trainings; 0 keeps none.
 CACHE_LIMIT = _number("SAESTUDIO_CACHE_GB", 50, 0, 1_000_000) * 10**9
 # Calls of the API that one user may make in a minute, to each web server.

@@ -14,6 +14,7 @@ atexit.register(shutil.rmtree, HOME, ignore_errors=True)
 os.environ["SAESTUDIO_HOME"] = str(HOME)
 os.environ["DJANGO_SETTINGS_MODULE"] = "saestudio.settings"
 os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["SAESTUDIO_EVALUATE"] = "0"  # A process for each small training; tests ask for it.
 os.environ["OMP_WAIT_POLICY"] = "PASSIVE"  # Several processes share the cores.
 # Read when Triton is imported; `make test-gpu` runs the kernels on the device instead.
 os.environ.setdefault("TRITON_INTERPRET", "1")

@@ -204,7 +204,10 @@ class Api:
     def __init__(self, studio: Studio) -> None:
         self.session = studio.session()
         self.root = f"{studio.url}/api/v1/trainings"
-        code = "from trainings.models import Tokenization; print(Tokenization.objects.get().pk)"
+        code = (
+            "from trainings.models import Tokenization as T;"
+            "print(T.objects.get(model__name='tiny-llama').pk)"
+        )
         self.tokenization = studio.python(code).strip()
 
     def start(self, name: str, **hyperparameters: Any) -> str:

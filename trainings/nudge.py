@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from workers import broker
 
 if TYPE_CHECKING:
-    from .models import Rehearsal, Training
+    from .models import Rehearsal, SaeJob, Training
     from .models.catalog import Prepared
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,10 @@ def prepare(row: Prepared) -> None:
 
 def rehearse(rehearsal: Rehearsal) -> None:
     _after_commit(partial(broker.enqueue, broker.JOBS, "rehearse", str(rehearsal.pk)))
+
+
+def sae_job(job: SaeJob) -> None:
+    _after_commit(partial(broker.enqueue, broker.JOBS, "run_sae_job", str(job.pk)))
 
 
 def discard(training: Training) -> None:

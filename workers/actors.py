@@ -9,7 +9,7 @@ import socket
 import dramatiq
 
 from trainings import webhook, wishes
-from workers import catalog, rehearsal, supervisor
+from workers import catalog, rehearsal, sae_jobs, supervisor
 from workers.catalog import Label
 
 from .broker import JOBS, TRAININGS, broker
@@ -42,6 +42,12 @@ def prepare(label: Label, pk: str) -> None:
 def rehearse(pk: str) -> None:
     """Measure what a training will take."""
     rehearsal.run(pk, worker_name())
+
+
+@dramatiq.actor(queue_name=JOBS)
+def run_sae_job(pk: str) -> None:
+    """Evaluate an SAE, collect its features, or see what a text activates."""
+    sae_jobs.run(pk, worker_name())
 
 
 @dramatiq.actor(queue_name=JOBS)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
 from trainings import live
-from trainings.models import METRIC_FIELDS, Checkpoint, Sae, Training, TrainingMetric
+from trainings.models import METRIC_FIELDS, Checkpoint, Sae, SaeJob, Training, TrainingMetric
 from trainings.models.lease import lease_end
 
 logger = logging.getLogger(__name__)
@@ -147,7 +148,7 @@ class Recorder:
             case "warning":
                 self._add_warning(event)
             case "completed" | "stopped" if event["sae_path"]:
-                Sae.objects.update_or_create(
+                sae, _ = Sae.objects.update_or_create(
                     training_id=self.training_id,
                     defaults={
                         "path": event["sae_path"],
@@ -157,6 +158,8 @@ class Recorder:
                         "export": event["export"],
                     },
                 )
+                if settings.EVALUATE and event["event"] == "completed":
+                    SaeJob.objects.ask(sae, SaeJob.Kind.EVALUATE, sae.text)
 
     def _keep_marks(self, event: Event) -> None:
         """Marks of steps that are made again go; one says where the run goes on."""

@@ -154,7 +154,7 @@ class Attempt:
     def _follow(self, child: subprocess.Popen[str]) -> None:
         """Hear the child until it has said its last word and is gone."""
         assert child.stdout is not None
-        threading.Thread(target=_read, args=(child.stdout, self.lines), daemon=True).start()
+        threading.Thread(target=read, args=(child.stdout, self.lines), daemon=True).start()
         while self._take():
             self._pulse(child)
             if self.final is None and self.recorder.due():
@@ -401,7 +401,8 @@ def spawn(
     )
 
 
-def _read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+def read(stream: IO[str], lines: queue.Queue[str | None]) -> None:
+    """Put every line into the queue as it comes; None after the last."""
     for line in stream:
         lines.put(line)
     lines.put(None)

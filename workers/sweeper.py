@@ -37,6 +37,7 @@ def sweep() -> None:
     _trainings()
     _catalog()
     _rehearsals()
+    _sae_jobs()
     _webhook()
     _workers()
 
@@ -129,6 +130,25 @@ def _rehearsals() -> None:
         for rehearsal in Rehearsal.objects.claimable().order_by("asked_at"):
             nudge.rehearse(rehearsal)
     Rehearsal.objects.prune()
+
+
+def _sae_jobs() -> None:
+    from trainings import nudge
+    from trainings.models import SaeJob
+    from workers.broker import JOBS
+
+    for job in SaeJob.objects.lost():
+        with _alone(job):
+            if not SaeJob.objects.requeue_lost(job.pk):
+                SaeJob.objects.give_up_lost(
+                    job.pk,
+                    "The worker was lost each time it worked on this. Most often the machine ran "
+                    "out of memory; the worker's log has more.",
+                )
+    if _queue_is_empty(JOBS):
+        for job in SaeJob.objects.claimable().order_by("asked_at"):
+            nudge.sae_job(job)
+    SaeJob.objects.prune()
 
 
 def _webhook() -> None:

@@ -5,6 +5,7 @@ from .checkpoint import Checkpoint
 from .metric import METRIC_FIELDS, TrainingMetric
 from .rehearsal import Rehearsal
 from .sae import Sae
+from .sae_job import SaeJob
 from .tag import Tag
 from .training import Training
 from .worker import Worker
@@ -16,6 +17,7 @@ __all__ = [
     "LanguageModel",
     "Rehearsal",
     "Sae",
+    "SaeJob",
     "Tag",
     "Tokenization",
     "Training",

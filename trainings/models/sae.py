@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 from django.db.models.functions import Now
+
+from workers.engine.config.sae_job import FEATURES_FILE
+
+if TYPE_CHECKING:
+    from .catalog import LanguageModel, Tokenization
+
+
+class SaeQuerySet(models.QuerySet[Any]):
+    def visible(self) -> Self:
+        """Not of a training that is being deleted, with what a page says of each."""
+        related = ("training__model", "training__dataset", "training__tokenization")
+        found = self.filter(training__delete_requested_at=None)
+        return found.select_related(*related, "training__owner")
 
 
 class Sae(models.Model):
@@ -20,6 +35,8 @@ class Sae(models.Model):
     export = models.JSONField(default=dict)
     created_at = models.DateTimeField(db_default=Now())
 
+    objects = SaeQuerySet.as_manager()
+
     class Meta:
         db_table = "saes"
         ordering = ("-created_at",)
@@ -27,3 +44,31 @@ class Sae(models.Model):
 
     def __str__(self) -> str:
         return f"SAE of {self.training}"
+
+    @property
+    def name(self) -> str:
+        return self.training.name
+
+    @property
+    def language_model(self) -> LanguageModel:
+        return self.training.model
+
+    @property
+    def text(self) -> Tokenization:
+        """What it is evaluated on where nobody says otherwise."""
+        return self.training.tokenization
+
+    @property
+    def held_out_tokens(self) -> int | None:
+        """How many tokens of its text it was never trained on."""
+        found: int | None = self.training.hyperparameters.get("held_out_tokens")
+        return found
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.path)
+
+    @property
+    def features_path(self) -> Path:
+        """Beside the folder, which holds only what other tools read."""
+        return self.folder.with_name(FEATURES_FILE)

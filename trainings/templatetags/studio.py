@@ -13,6 +13,7 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
 from trainings import rights
+from trainings.tokens import visible as visible_token
 
 register = template.Library()
 
@@ -67,6 +68,18 @@ def coordinate(value: float) -> str:
 def percent(share: Any) -> str:
     """A share as whole percent, rounded down so that 100 % means done."""
     return NOTHING if share in (None, "") else f"{math.floor(share * 100 + 1e-9)} %"
+
+
+@register.filter
+def share(value: Any) -> str:
+    """A share that may be small, as percent of three significant figures: 1.23 %, 0.0046 %."""
+    return NOTHING if value in (None, "") else f"{100 * value:.3g} %"
+
+
+@register.filter
+def visible(text: str) -> str:
+    """A token with its line ends made visible."""
+    return visible_token(text)
 
 
 @register.filter

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+# The name of the table that a features job makes beside the SAE's folder.
+FEATURES_FILE = "features.sqlite"
 SaeJobKind = Literal["evaluate", "features", "probe"]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..config.sae_job import SaeJobSpec
+from ..config.sae_job import FEATURES_FILE, SaeJobSpec
 from ..language_model import Site, dtype_name
 from ..opened import Opened
 from ..order import Groups, Indices
@@ -25,8 +25,6 @@ from .examples import BEFORE, TopExamples
 from .table import Feature
 
 Progress = Callable[[float, str], None]
-FILE = "features.sqlite"
-
 # Tokens of one forward pass; and how much memory the latents of one block of contexts may take.
 _PASS_TOKENS, _LATENT_BYTES = 4096, 128 * 1024 * 1024
 # Of the whole, by time on two cores: the text, then logits and neighbours, then the file.
@@ -43,7 +41,7 @@ class Found:
 
 
 def collect_features(spec: SaeJobSpec, progress: Progress) -> dict[str, Any]:
-    """Make `features.sqlite` in the SAE's folder; facts about it.
+    """Make `features.sqlite` beside the SAE's folder; facts about it.
 
     Raises what `Opened` raises, `OSError` where the file cannot be written, and what the machine
     does.
@@ -51,7 +49,7 @@ def collect_features(spec: SaeJobSpec, progress: Progress) -> dict[str, Any]:
     progress(0.0, "Loading the model")
     opened = Opened(spec)
     found = read_text(opened, spec.feature_tokens, progress)
-    path = spec.sae_path / FILE
+    path = spec.sae_path.with_name(FEATURES_FILE)
     features = _features(opened, found, progress)
     facts = {
         "tokens": found.activity.tokens,

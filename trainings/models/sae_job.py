@@ -1,0 +1,144 @@
+"""What is to be done with an SAE once it is there: evaluated, its features collected, probed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import uuid
+from datetime import timedelta
+from typing import Any, Self
+
+from django.conf import settings
+from django.db import IntegrityError, models, transaction
+from django.db.models import ExpressionWrapper, F, Q
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Now
+
+from trainings import nudge
+
+from . import catalog
+from .lease import Leased, LeasedQuerySet
+from .sae import Sae
+
+# A job that took its worker along twice will not get through by repeating.
+MAX_INTERRUPTIONS = 2
+# What a text activates is looked at once.
+KEEP_PROBES = timedelta(days=7)
+
+
+class SaeJobQuerySet(LeasedQuerySet):
+    def unfinished(self) -> Self:
+        return self.filter(status__in=(SaeJob.Status.PENDING, SaeJob.Status.RUNNING))
+
+    def ask(
+        self,
+        sae: Sae,
+        kind: SaeJob.Kind,
+        tokenization: catalog.Tokenization,
+        text: str = "",
+        owner: Any = None,
+    ) -> SaeJob:
+        """A job of this kind on this text; the one that is under way, if there is one."""
+        key = _key(kind, tokenization, text)
+        asked = {"kind": kind, "tokenization": tokenization, "text": text, "owner": owner}
+        try:
+            with transaction.atomic():
+                job: SaeJob = self.create(sae=sae, key=key, **asked)
+        except IntegrityError:
+            under_way = self.unfinished().filter(sae=sae, key=key).first()
+            # It ended between the two: then this is a new one.
+            return under_way or self.ask(sae, kind, tokenization, text, owner)
+        nudge.sae_job(job)
+        return job
+
+    def finish(self, pk: Any, attempt: int, result: dict[str, Any]) -> bool:
+        done = {"progress": 1.0, "progress_note": "", "ended_at": Now()}
+        return self.end(pk, attempt, SaeJob.Status.DONE, result=result, **done)
+
+    def fail(self, pk: Any, attempt: int, message: str) -> bool:
+        return self.end(pk, attempt, SaeJob.Status.FAILED, error_message=message, ended_at=Now())
+
+    def hand_back(self, pk: Any, attempt: int) -> bool:
+        """A worker that ends in good order leaves the job to the next one."""
+        return self.end(pk, attempt, SaeJob.Status.PENDING, progress=0.0, progress_note="")
+
+    def requeue_lost(self, pk: Any) -> bool:
+        """A job whose worker vanished starts anew, a few times at most."""
+        lost = self.lost().filter(pk=pk, interruptions__lt=MAX_INTERRUPTIONS)
+        again = {"status": SaeJob.Status.PENDING, "lease_expires_at": None, "progress": 0.0}
+        return bool(lost.update(interruptions=F("interruptions") + 1, **again))
+
+    def give_up_lost(self, pk: Any, reason: str) -> bool:
+        lost = self.lost().filter(pk=pk, interruptions__gte=MAX_INTERRUPTIONS)
+        failed = {"status": SaeJob.Status.FAILED, "error_message": reason, "ended_at": Now()}
+        return bool(lost.update(lease_expires_at=None, **failed))
+
+    def prune(self) -> int:
+        """Forget probes of last week. Returns how many."""
+        ended = self.exclude(status__in=(SaeJob.Status.PENDING, SaeJob.Status.RUNNING))
+        return ended.filter(kind=SaeJob.Kind.PROBE, ended_at__lt=_ago(KEEP_PROBES)).delete()[0]
+
+
+class SaeJob(Leased):
+    """One piece of work over one SAE, with its progress and what came of it."""
+
+    class Kind(models.TextChoices):
+        EVALUATE = "evaluate", "Evaluation"
+        FEATURES = "features", "Features"
+        PROBE = "probe", "Text"
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Pending"
+        RUNNING = "running", "Running"
+        DONE = "done", "Done"
+        FAILED = "failed", "Failed"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    sae = models.ForeignKey(Sae, models.CASCADE, related_name="jobs")
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    tokenization = models.ForeignKey(catalog.Tokenization, models.CASCADE, related_name="+")
+    text = models.TextField(blank=True, default="", help_text="What a probe reads.")
+    key = models.CharField(max_length=64, help_text="What it has in common with the same job.")
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING)
+    progress = models.FloatField(default=0.0, help_text="Share done, 0 to 1.")
+    progress_note = models.CharField(max_length=255, blank=True, default="")
+    interruptions = models.PositiveIntegerField(default=0)
+    error_message = models.TextField(blank=True, default="")
+    result = models.JSONField(default=dict)
+    asked_at = models.DateTimeField(db_default=Now())
+    started_at = models.DateTimeField(null=True, blank=True)
+    ended_at = models.DateTimeField(null=True, blank=True)
+    owner = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+
+    objects = SaeJobQuerySet.as_manager()
+
+    class Meta:
+        db_table = "sae_jobs"
+        ordering = ("-asked_at",)
+        verbose_name = "SAE job"
+        constraints = [
+            models.UniqueConstraint(
+                fields=("sae", "key"),
+                condition=Q(status__in=("pending", "running")),
+                name="sae_job_under_way_once",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()} of {self.sae}"
+
+    @property
+    def under_way(self) -> bool:
+        return self.status in (self.Status.PENDING, self.Status.RUNNING)
+
+
+def _key(kind: str, tokenization: catalog.Tokenization, text: str) -> str:
+    whole = json.dumps([kind, str(tokenization.pk), text])
+    return hashlib.sha256(whole.encode()).hexdigest()
+
+
+def _ago(span: timedelta) -> Combinable:
+    """A moment so long ago, by the database's clock."""
+    return ExpressionWrapper(Now() - span, output_field=models.DateTimeField())

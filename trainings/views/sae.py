@@ -1,0 +1,126 @@
+"""One SAE: what it is worth, what its latents mean, and how other tools read it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from uuid import UUID
+
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, render
+from django.views.decorators.http import require_safe
+
+from trainings.models import Sae, SaeJob, Tokenization
+from workers.engine.features import FeatureTable, UnreadableTable
+
+from .cards import Card
+from .density import density
+from .feature import Shown
+from .feature_list import listed
+from .pages import ids_of
+from .scorecard import scorecard
+from .text import TextRead, text_read
+
+
+@dataclass(frozen=True)
+class SaeCard:
+    """What is derived from a row for display."""
+
+    sae: Sae
+
+    @property
+    def card(self) -> Card:
+        return Card(self.sae.training)
+
+    @property
+    def files(self) -> list[tuple[str, int]]:
+        """Names and sizes of what other tools read."""
+        folder = self.sae.folder
+        if not folder.is_dir():
+            return []
+        there = sorted(path for path in folder.iterdir() if path.is_file())
+        return [(path.name, path.stat().st_size) for path in there]
+
+    @cached_property
+    def table(self) -> FeatureTable | None:
+        return table_of(self.sae)
+
+    @property
+    def difference(self) -> float | None:
+        """Of what was read back from what was trained, relative to the largest value."""
+        found: float | None = self.sae.export.get("max_difference")
+        return found
+
+
+@require_safe
+def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
+    found = get_object_or_404(Sae.objects.visible(), pk=sae_id)
+    shown = SaeCard(found)
+    jobs = shown_jobs(found)
+    context = {
+        "shown": shown,
+        "sae": found,
+        "card": shown.card,
+        "groups": scorecard(found.evaluation),
+        "density": density(found),
+        "texts": Tokenization.objects.ready().filter(model=found.language_model),
+        "jobs": jobs,
+        "running": [job for job in jobs if job.under_way],
+        "listed": listed(request, shown.table) if shown.table else None,
+        "read": _read(request, found),
+        "others": _elsewhere(found),
+        "collecting": any(j.under_way and j.kind == SaeJob.Kind.FEATURES for j in jobs),
+        "evaluating": any(j.under_way and j.kind == SaeJob.Kind.EVALUATE for j in jobs),
+    }
+    return render(request, "sae/detail.html", context)
+
+
+@require_safe
+def feature(request: HttpRequest, sae_id: UUID, latent: int) -> HttpResponse:
+    """All that is known of one latent."""
+    found = get_object_or_404(Sae.objects.visible(), pk=sae_id)
+    table = table_of(found)
+    known = table.feature(latent) if table else None
+    if table is None or known is None:
+        raise Http404
+    context = {
+        "sae": found,
+        "card": Card(found.training),
+        "feature": Shown(known, table.some(i for i, _ in known.neighbours)),
+        "about": table.about,
+    }
+    return render(request, "sae/feature.html", context)
+
+
+def table_of(sae: Sae) -> FeatureTable | None:
+    """The table of its features, if one has been made that can be read."""
+    try:
+        return FeatureTable(sae.features_path)
+    except UnreadableTable:
+        return None
+
+
+def shown_jobs(sae: Sae) -> list[SaeJob]:
+    """What is under way, and the newest failure of each kind that nothing has mended since."""
+    newest: dict[str, SaeJob] = {}
+    jobs = sae.jobs.select_related("tokenization__dataset", "tokenization__model")
+    for job in jobs[:50]:
+        newest.setdefault(job.key, job)
+    return [job for job in newest.values() if job.under_way or job.status == "failed"]
+
+
+def _elsewhere(sae: Sae) -> list[SaeJob]:
+    """Its newest evaluation on each text other than its own."""
+    done = sae.jobs.filter(kind=SaeJob.Kind.EVALUATE, status=SaeJob.Status.DONE)
+    newest: dict[UUID, SaeJob] = {}
+    for job in done.select_related("tokenization__dataset", "tokenization__model"):
+        newest.setdefault(job.tokenization_id, job)
+    newest.pop(sae.text.pk, None)
+    return list(newest.values())
+
+
+def _read(request: HttpRequest, sae: Sae) -> TextRead | None:
+    """The text that the address names."""
+    asked = ids_of([request.GET.get("text", "")], 1)
+    job = sae.jobs.filter(pk=asked[0], kind=SaeJob.Kind.PROBE).first() if asked else None
+    return text_read(job, table_of(sae)) if job else None

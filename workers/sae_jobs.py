@@ -1,0 +1,164 @@
+"""Has the engine work on a saved SAE in a process of its own: evaluation, features, probes."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from queue import Empty, Queue
+from typing import Any
+
+from django.db import OperationalError, close_old_connections, connection, transaction
+from django.db.models.functions import Now
+
+from trainings import logs
+from trainings.models import Sae, SaeJob
+from workers.engine.config.sae_job import SaeJobKind, SaeJobSpec
+
+from . import supervisor
+from .recorder import LeaseLost
+from .rehearsal import ShuttingDown
+
+logger = logging.getLogger(__name__)
+
+RENEW_EVERY = 10.0
+# Progress is written at most this often, in seconds.
+WRITE_EVERY = 1.0
+# A forward pass of a very large model, or the loading of it, takes minutes; beyond this it hangs.
+LONGEST_SILENCE = 30 * 60
+
+
+class JobError(Exception):
+    """Nothing came of it; the message is a sentence for the researcher."""
+
+
+def run(pk: str, worker: str) -> bool:
+    """Claim a pending job and see it through. False if there was nothing to claim."""
+    claimed = {"started_at": Now(), "progress": 0.0, "progress_note": "", "error_message": ""}
+    attempt = SaeJob.objects.claim(pk, worker, **claimed)
+    if attempt is None:
+        return False
+    job = SaeJob.objects.select_related(
+        "tokenization__model", "sae__training__tokenization", "sae__training__model"
+    ).get(pk=pk)
+    try:
+        result = _result(job, attempt)
+    except JobError as error:
+        message = str(error)
+        supervisor.patiently(lambda: SaeJob.objects.fail(pk, attempt, message))
+    except LeaseLost:
+        logger.warning("The job %s was taken over or deleted; its process is ended", pk)
+    except ShuttingDown:
+        supervisor.patiently(lambda: SaeJob.objects.hand_back(pk, attempt))
+    else:
+        supervisor.patiently(lambda: _finish(job, attempt, result))
+    return True
+
+
+def _finish(job: SaeJob, attempt: int, result: dict[str, Any]) -> None:
+    """The job's result; an evaluation on the SAE's own text is also the SAE's."""
+    close_old_connections()
+    with transaction.atomic():
+        if not SaeJob.objects.finish(job.pk, attempt, result):
+            return
+        if job.kind != SaeJob.Kind.EVALUATE or job.tokenization != job.sae.text:
+            return
+        sae = Sae.objects.select_for_update().get(pk=job.sae_id)
+        # It may have been trained on and exported anew meanwhile; these numbers are another's then.
+        if sae.path == job.sae.path and sae.step == job.sae.step:
+            sae.evaluation = {**sae.evaluation, **result}
+            sae.save(update_fields=["evaluation"])
+
+
+def spec(job: SaeJob) -> SaeJobSpec:
+    """All that the child needs to know."""
+    kind: SaeJobKind = job.kind  # type: ignore[assignment]
+    held_out = job.sae.held_out_tokens
+    return SaeJobSpec(
+        kind=kind,
+        sae_path=Path(job.sae.path),
+        model_path=job.tokenization.model.folder,
+        tokens_path=job.tokenization.folder,
+        text=job.text,
+        **({} if held_out is None else {"held_out_tokens": held_out}),
+    )
+
+
+def _result(job: SaeJob, attempt: int) -> dict[str, Any]:
+    if not Path(job.sae.path).is_dir():
+        raise JobError(f"The SAE's folder {job.sae.path} is not there any more.")
+    try:
+        with tempfile.TemporaryDirectory(prefix="sae-job-") as folder:
+            spec(job).write(Path(folder))
+            return _done(Path(folder), _Row(job.pk, attempt))
+    except OSError as error:
+        raise JobError(f"The job could not be started: {error}.") from error
+
+
+class _Row:
+    """Keeps the lease and writes how far the work is."""
+
+    def __init__(self, pk: Any, attempt: int) -> None:
+        self._pk, self._attempt = pk, attempt
+        self._told: dict[str, Any] = {}
+        self._written, self._at = self._told, time.monotonic()
+
+    def tell(self, share: float, note: str) -> None:
+        self._told = {"progress": min(1.0, max(0.0, share)), "progress_note": note[:255]}
+
+    def __call__(self) -> None:
+        """Write what is due. Raises `LeaseLost` or `ShuttingDown`."""
+        if supervisor.shutting_down.is_set():
+            raise ShuttingDown
+        age = time.monotonic() - self._at
+        if age < (RENEW_EVERY if self._told == self._written else WRITE_EVERY):
+            return
+        self._at = time.monotonic()
+        try:
+            held = SaeJob.objects.renew(self._pk, self._attempt, **self._told)
+        except OperationalError as error:
+            logger.warning("The lease of the job %s waits for the database: %s", self._pk, error)
+            connection.close()
+            return
+        self._written = self._told
+        if not held:
+            raise LeaseLost
+
+
+def _done(folder: Path, row: _Row) -> dict[str, Any]:
+    path = folder / "log.txt"
+    with path.open("wb") as log, supervisor.spawn(folder, log, "--job") as child:
+        try:
+            last = _followed(child, row)
+        finally:
+            supervisor.end(child)
+    if last.get("event") == "done":
+        result: dict[str, Any] = last["result"]
+        return result
+    logger.warning("A job over an SAE failed: %s", logs.tail(path, 4000))
+    raise JobError(last.get("error") or supervisor.how_it_ended(child.returncode))
+
+
+def _followed(child: subprocess.Popen[str], row: _Row) -> dict[str, Any]:
+    """The last word of the child; empty if it said none."""
+    lines: Queue[str | None] = Queue()
+    threading.Thread(target=supervisor.read, args=(child.stdout, lines), daemon=True).start()
+    heard = time.monotonic()
+    while time.monotonic() - heard < LONGEST_SILENCE:
+        row()
+        try:
+            line = lines.get(timeout=supervisor.TICK)
+        except Empty:
+            continue
+        if line is None:
+            child.wait(timeout=supervisor.LINGER)
+            return {}
+        heard, said = time.monotonic(), json.loads(line)
+        if said["event"] != "progress":
+            return dict(said)
+        row.tell(said["share"], said["note"])
+    raise JobError(f"The job said nothing for {LONGEST_SILENCE // 60} minutes and was ended.")
