@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from tests.tiny import D_MODEL, N_LAYERS
-from trainings.models import Dataset, LanguageModel, Rehearsal, Tokenization, Training
+from trainings.models import Dataset, LanguageModel, Rehearsal, Sae, Tokenization, Training
 from trainings.models.rehearsal import digest
 from workers.engine.config import Hyperparameters, TrainingConfig
 
@@ -81,3 +82,23 @@ def a_rehearsal(config: TrainingConfig, **changes: Any) -> Rehearsal:
     Rehearsal.objects.filter(pk=rehearsal.pk).update(**changes)
     rehearsal.refresh_from_db()
     return rehearsal
+
+
+def an_sae(folder: Path, **changes: Any) -> Sae:
+    """The SAE of a completed run, in a folder that is there and empty."""
+    folder.mkdir(parents=True, exist_ok=True)
+    training = a_training(status="completed", current_step=1000, sae_path=str(folder))
+    usual: dict[str, Any] = {"format": "saelens", "step": 1000, "evaluation": EVALUATION}
+    return Sae.objects.create(training=training, path=str(folder), **(usual | changes))
+
+
+# What the engine finds at the end of a training.
+EVALUATION = {
+    "tokens": 32_895,
+    "fvu": 0.0468,
+    "l0": 46.0,
+    "l1": 60.2,
+    "alive": 4535,
+    "alive_fraction": 0.984,
+    "density": {"start": -8.0, "width": 0.25, "counts": [0] * 20 + [5, 9, 4] + [0] * 9, "never": 2},
+}

@@ -30,6 +30,6 @@ def nudges(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Any]]:
     from trainings import nudge
 
     sent: list[tuple[str, Any]] = []
-    for kind in ("run", "prepare", "rehearse", "discard"):
+    for kind in ("run", "prepare", "rehearse", "sae_job", "discard"):
         monkeypatch.setattr(nudge, kind, lambda row, kind=kind: sent.append((kind, row)))
     return sent

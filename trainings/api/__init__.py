@@ -2,6 +2,7 @@
 
 from .catalog import datasets, models, tokenizations
 from .sae import router as saes
+from .sae_job import router as sae_jobs
 from .training import router
 
-__all__ = ["datasets", "models", "router", "saes", "tokenizations"]
+__all__ = ["datasets", "models", "router", "sae_jobs", "saes", "tokenizations"]

@@ -99,8 +99,7 @@ def get_file(request: HttpRequest, pk: UUID, name: str) -> HttpResponseBase:
 
 
 def _saes() -> Any:
-    found = Sae.objects.select_related("training__model")
-    return found.filter(training__delete_requested_at=None)
+    return Sae.objects.visible()
 
 
 def _files(sae: Sae) -> dict[str, Path]:

@@ -26,6 +26,7 @@ Order = Literal["frequency", "maximum", "mean", "id"]
 Kind = Literal["fires", "promotes"]
 _KINDS: dict[Kind, int] = {"fires": 0, "promotes": 1}
 _AT_ONCE = 2000
+_LARGEST = 2**63 - 1
 _SCHEMA = """
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE latents (
@@ -173,6 +174,9 @@ class FeatureTable:
         return {row[0]: _listed(row) for row in rows}
 
     def feature(self, latent: int) -> Feature | None:
+        """All of one; None where it never fired, or where there is none of that number."""
+        if latent > _LARGEST:
+            return None
         rows = self._rows("SELECT record FROM details WHERE id = ?", latent)
         return _feature(rows[0][0]) if rows else None
 
@@ -192,7 +196,7 @@ class FeatureTable:
         try:
             with self._open() as file:
                 return file.execute(query, values).fetchall()
-        except (sqlite3.Error, OverflowError) as error:
+        except sqlite3.Error as error:
             raise UnreadableTable(f"The feature table cannot be read: {error}.") from error
 
     @contextmanager
