@@ -128,7 +128,7 @@ def test_latents_are_listed_sorted_and_searched(client: Client, sae: Sae, nudges
     assert "Page 3 of 3" in page(client, sae, "?page=3&sort=id&way=up")
     assert "1 latent that fires most on “T96”" in page(client, sae, "?token=T96")
     assert "No such latent" in page(client, sae, "?token=nothing")
-    assert "120 latents that promote “b”" in page(client, sae, "?token=B&by=promotes")
+    assert "120 latents that promote “B”" in page(client, sae, "?token=B&by=promotes")
     for wrong in ("?page=x", "?page=-1", "?page=99999999999", "?sort=;drop", "?way=x&by=y"):
         page(client, sae, wrong)
 

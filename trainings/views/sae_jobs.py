@@ -32,7 +32,8 @@ def collect(request: HttpRequest, sae_id: UUID) -> HttpResponse:
 def read_text(request: HttpRequest, sae_id: UUID) -> HttpResponse:
     """See which latents a text activates."""
     sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
-    text = request.POST.get("text", "").replace("\x00", "")
+    # A form sends its line ends as two characters, which no text has that a model was trained on.
+    text = request.POST.get("text", "").replace("\r\n", "\n").replace("\x00", "")
     if not text.strip() or len(text) > MAX_TEXT:
         messages.error(request, f"Type a text of at most {MAX_TEXT:,} characters.")
         return HttpResponseRedirect(f"{_address(sae_id)}#text")

@@ -61,7 +61,7 @@ BEHAVIOUR = (
     Entry("KL with zeros", "kl_zero", "fixed", "KL of the model's own from the zeroed one, nats"),
 )
 SPARSITY = (
-    Entry("L0", "l0", "fixed", "Active latents per token"),
+    Entry("L0", "l0", "number", "Active latents per token"),
     Entry("L1", "l1", "number", "Sum of a token's latents, raw activations"),
     Entry("Alive", "alive", "count", "Latents that fired at all on these tokens"),
     Entry("Dead", "dead", "count", "Latents that never fired on these tokens"),
