@@ -12,16 +12,21 @@ export function overlay(root, runs) {
     run.show(true);
   }
   new Explorer(curves, root.querySelector("[data-explore]"), { marks: false });
-  const pareto = new Pareto(root, runs);
-  document.addEventListener("htmx:oobAfterSwap", () => pareto.redraw());
-  document.addEventListener("theme:changed", () => pareto.recolour());
+  for (const figure of root.querySelectorAll("[data-pareto-chart]")) {
+    const pareto = new Pareto(figure, root, runs);
+    document.addEventListener("htmx:oobAfterSwap", () => pareto.redraw());
+    document.addEventListener("theme:changed", () => pareto.recolour());
+  }
 }
 
+// What is lost over L0; the figure names its measure, and the cells of the table hold it.
 class Pareto {
-  constructor(root, runs) {
+  constructor(figure, root, runs) {
     this.root = root;
     this.runs = runs;
-    this.figure = root.querySelector("[data-pareto-chart]");
+    this.figure = figure;
+    this.measure = figure.dataset.paretoChart;
+    this.title = figure.dataset.title;
     this.canvas = this.figure.querySelector("canvas");
     this.chart = null;
     this.frame = null;
@@ -32,9 +37,10 @@ class Pareto {
   read() {
     return this.runs.flatMap((run) => {
       const cell = this.root.querySelector(`[data-pareto="${run.id}"]`);
-      if (!cell?.dataset.l0 || !cell.dataset.fvu) return [];
+      const lost = cell?.dataset[this.measure];
+      if (!cell?.dataset.l0 || !lost) return [];
       const final = "final" in cell.dataset;
-      return [{ x: Number(cell.dataset.l0), y: Number(cell.dataset.fvu), final, run }];
+      return [{ x: Number(cell.dataset.l0), y: Number(lost), final, run }];
     });
   }
 
@@ -57,8 +63,12 @@ class Pareto {
     dots.backgroundColor = points.map(({ run, final }) => variable(final ? `--series-${run.colour}` : "--surface"));
     line.data = frontier(points);
     this.chart.update("none");
-    const told = points.map(({ x, y, run }) => `${run.name}: FVU ${shortNumber(y)} at L0 ${shortNumber(x)}`);
-    this.canvas.setAttribute("aria-label", `FVU over L0. ${told.join("; ") || "No points yet"}`);
+    const told = points.map((point) => this.said(point));
+    this.canvas.setAttribute("aria-label", `${this.title} over L0. ${told.join("; ") || "No points yet"}`);
+  }
+
+  said({ x, y, run }) {
+    return `${run.name}: ${this.title} ${shortNumber(y)} at L0 ${shortNumber(x)}`;
   }
 
   recolour() {
@@ -112,14 +122,14 @@ class Pareto {
         animation: false,
         maintainAspectRatio: false,
         layout: { padding: { top: 6, right: 8 } },
-        scales: { x: { ...axis("L0"), min: 0 }, y: { ...axis("FVU"), min: 0 } },
+        scales: { x: { ...axis("L0"), min: 0 }, y: { ...axis(this.title), min: 0 } },
         plugins: {
           legend: { display: false },
           tooltip: {
             filter: (item) => item.datasetIndex === 0,
             displayColors: false,
             callbacks: {
-              label: ({ raw }) => `${raw.run.name}: FVU ${shortNumber(raw.y)} at L0 ${shortNumber(raw.x)}`,
+              label: ({ raw }) => this.said(raw),
             },
           },
         },

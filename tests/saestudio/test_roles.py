@@ -18,7 +18,7 @@ from saestudio.access.roles import Role
 from templates_app.models import TrainingTemplate
 from tests.people import somebody
 from tests.rows import a_training
-from trainings.models import Dataset, LanguageModel, Sae, Tag, Tokenization, Training
+from trainings.models import Dataset, LanguageModel, Sae, SaeJob, Tag, Tokenization, Training
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home", "nudges")]
 
@@ -74,7 +74,7 @@ def rows() -> dict[str, str]:
 
 def everything() -> str:
     """All rows as text: equal before and after what must change nothing."""
-    kinds = (Training, TrainingTemplate, LanguageModel, Dataset, Tokenization, Sae, Tag)
+    kinds = (Training, TrainingTemplate, LanguageModel, Dataset, Tokenization, Sae, SaeJob, Tag)
     found = [row for kind in kinds for row in kind.objects.order_by("pk")]
     return str(serializers.serialize("json", found))
 
@@ -85,6 +85,8 @@ def filled(name: str, path: str, rows: dict[str, str]) -> str:
         "<uuid:checkpoint_id>": rows["checkpoint_id"],
         "<uuid:rehearsal_id>": rows["rehearsal_id"],
         "<str:entry_id>": rows["entry_id"],
+        "<uuid:sae_id>": rows["sae"],
+        "<int:latent>": "0",
         "<str:kind>": "csv",
         "<slug:kind>": "models",
         "<str:token>": "none",
@@ -135,7 +137,8 @@ def test_viewers_see_every_page(rows: dict[str, str]) -> None:
     hidden = {}
     for name, path in addresses():
         # Some need more than a path has: a measurement, an entry, what to do; or Redis.
-        if name in OWN | {"rehearsal", "remove_cached", "log", "bulk", "edit_template", "readyz"}:
+        needs_more = {"rehearsal", "remove_cached", "log", "bulk", "edit_template", "feature"}
+        if name in OWN | needs_more | {"readyz"}:
             continue
         status = client.get(filled(name, path, rows)).status_code
         if status not in (200, 302, 405):
@@ -209,6 +212,9 @@ API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "models", {"source": "hub", "location": "a/b"}),
     ("post", "datasets", {"source": "hub", "location": "a/b"}),
     ("post", "tokenizations", {}),
+    ("post", "saes/{sae}/evaluate", {}),
+    ("post", "saes/{sae}/collect-features", {}),
+    ("post", "saes/{sae}/activations", {"text": "a text"}),
 )
 
 

@@ -107,7 +107,7 @@ def test_density_begins_at_a_power_of_ten_and_keeps_every_latent() -> None:
     found = density(Sae(evaluation=evaluation))
     assert found
     assert (found.alive, found.never, found.often) == (9, 4, 2)
-    assert [text for _, text in found.ticks] == ["0.1 %", "1 %", "10 %", "100 %"]
-    assert len(found.bars) == 12
+    assert [text for _, text in found.drawing.ticks] == ["0.1 %", "1 %", "10 %", "100 %"]
+    assert len(found.drawing.bars) == 12
     assert density(Sae(evaluation={})) is None
     assert density(None) is None

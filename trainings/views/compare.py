@@ -48,7 +48,14 @@ class Compared:
         # A run that trains again has an SAE from before.
         final = self.card.training.has_ended and held_out.get("fvu") is not None
         found = held_out if final else self.card.training.latest
-        return {"l0": found.get("l0"), "fvu": found.get("fvu"), "final": final}
+        recovered = found.get("ce_recovered") if final else None
+        return {
+            "l0": found.get("l0"),
+            "fvu": found.get("fvu"),
+            "final": final,
+            "ce_recovered": recovered,
+            "ce_lost": None if recovered is None else 1 - recovered,
+        }
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,7 @@ def compare(request: HttpRequest) -> HttpResponse:
         "compared": compared,
         "settings": [each for each in found if everything or each.differs],
         "charts": _COMPARED,
+        "any_ce": any(each.point["ce_lost"] is not None for each in compared),
         "everything": everything,
         "same": sum(not each.differs for each in found),
         "here": _address([each.card.training.pk for each in compared]),

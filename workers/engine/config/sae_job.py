@@ -16,7 +16,8 @@ class SaeJobSpec(BaseModel):
     """All that one job needs; paths are absolute.
 
     An SAE is evaluated on the contexts that its training held out, `held_out_tokens` of them at
-    most; on `splice_tokens` of these the model is run to its end. The features' examples come from
+    most; on `splice_tokens` of these (None: as many as the device does in about a minute) the model
+    is run to its end. The features' examples come from
     `feature_tokens` of the same text. A probe reads `text`.
     """
 
@@ -27,7 +28,7 @@ class SaeJobSpec(BaseModel):
     model_path: Path
     tokens_path: Path
     held_out_tokens: int = Field(default=32_768, ge=1)
-    splice_tokens: int = Field(default=16_384, ge=1)
+    splice_tokens: int | None = Field(default=None, ge=1)
     feature_tokens: int = Field(default=262_144, ge=1)
     text: str = ""
     device: str = "auto"

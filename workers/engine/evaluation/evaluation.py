@@ -19,6 +19,8 @@ from .splice import Splice
 
 Progress = Callable[[float, str], None]
 
+# Tokens on which the model is run to its end where nobody says how many.
+_SPLICE_TOKENS = {"cpu": 8192, "cuda": 131_072}
 # What one forward pass takes, and how much of logits may lie in memory (four times, while two
 # are compared).
 _PASS_TOKENS, _LOGITS_BYTES = 4096, 256 * 1024 * 1024
@@ -71,7 +73,8 @@ class Evaluation:
     def _spliced(self, contexts: Indices) -> list[Indices]:
         """The contexts on which the model runs to its end, by passes."""
         length = self.tokens.manifest.context_length
-        count = max(1, self.spec.splice_tokens // length)
+        tokens = self.spec.splice_tokens or _SPLICE_TOKENS.get(self.opened.device.type, 8192)
+        count = max(1, tokens // length)
         most = max(1, _LOGITS_BYTES // (4 * self.model.vocabulary))
         return list(self._batches(contexts[:count], min(most, _PASS_TOKENS)))
 
