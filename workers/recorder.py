@@ -20,7 +20,15 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from trainings import live
-from trainings.models import METRIC_FIELDS, Checkpoint, Sae, SaeJob, Training, TrainingMetric
+from trainings.models import (
+    METRIC_FIELDS,
+    Checkpoint,
+    Sae,
+    SaeJob,
+    Training,
+    TrainingDensity,
+    TrainingMetric,
+)
 from trainings.models.lease import lease_end
 
 logger = logging.getLogger(__name__)
@@ -125,7 +133,15 @@ class Recorder:
                 if resumed_from is not None:
                     later = later.filter(step__gt=resumed_from)
                 later.delete()
+                frames = TrainingDensity.objects.filter(training=self.training_id)
+                frames.filter(step__gt=resumed_from or 0).delete()
                 self._keep_marks(event)
+            case "density":
+                TrainingDensity.objects.update_or_create(
+                    training_id=self.training_id,
+                    step=event["step"],
+                    defaults={"tokens": event["tokens"], "density": event["density"]},
+                )
             case "checkpoint":
                 Checkpoint.objects.update_or_create(
                     training_id=self.training_id,
@@ -231,7 +247,8 @@ def _log_left(_function: object, path: str, error: object) -> None:
 def _told(events: list[Event]) -> list[tuple[str, dict[str, Any]]]:
     """What goes out: progress as one message with all its points, the rest as it came."""
     progress = [e for e in events if e["event"] == "progress"]
-    told = [(e["event"], _data(e)) for e in events if e["event"] != "progress"]
+    # A histogram is asked for by whoever looks at it.
+    told = [(e["event"], _data(e)) for e in events if e["event"] not in ("progress", "density")]
     if progress:
         points = [{n: e.get(n) for n in METRIC_FIELDS} for e in progress]
         # Before a final event, so that nobody sees progress after the end.

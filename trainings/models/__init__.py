@@ -2,6 +2,7 @@
 
 from .catalog import Dataset, LanguageModel, Tokenization
 from .checkpoint import Checkpoint
+from .density import TrainingDensity
 from .metric import METRIC_FIELDS, TrainingMetric
 from .rehearsal import Rehearsal
 from .sae import Sae
@@ -21,6 +22,7 @@ __all__ = [
     "Tag",
     "Tokenization",
     "Training",
+    "TrainingDensity",
     "TrainingMetric",
     "Worker",
 ]

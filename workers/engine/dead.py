@@ -43,6 +43,10 @@ class DeadLatents:
         """Dead latents over the tokens counted so far; waits for the device."""
         return int(self._dead().sum())
 
+    def frequency(self) -> Tensor:
+        """Share of the counted tokens on which each latent fired [F]; waits for nothing."""
+        return self._counts.sum(0) / max(self.tokens, 1)
+
     def known(self) -> Tensor | None:
         """The indices of dead latents alone, None where there are none; waits for the device."""
         if self.indices is None or not self._filled_up:

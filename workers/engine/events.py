@@ -81,6 +81,15 @@ class Progress(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Density(Event):
+    """How many latents fire how often, over the last `tokens`; see `density_histogram`."""
+
+    name: ClassVar[str] = "density"
+    tokens: int
+    density: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
 class CheckpointSaved(Event):
     """A checkpoint of `step` lies on disk and verifies; `sha256` is that of its manifest.
 

@@ -17,10 +17,10 @@ from .activations import Reader, StopRequested, group_shape
 from .advance import advance
 from .checkpoint import CheckpointError, HarmedCheckpoint
 from .clock import Clock
-from .config import ModelFacts, Plan, RunSpec, warnings
+from .config import Hyperparameters, ModelFacts, Plan, RunSpec, warnings
 from .config import plan as settled_plan
 from .divergence import Divergence
-from .evaluate import evaluate
+from .evaluate import density_histogram, evaluate
 from .export import export
 from .failure import TrainingError
 from .language_model import dtype_name, held_dtype, settled_device, settled_dtype
@@ -38,6 +38,8 @@ from .tokens import Tokens
 
 # A stopped run is evaluated on fewer tokens: whoever stops it is waiting.
 _STOPPED_EVALUATION_TOKENS = 8192
+# Of the density histogram, in a run.
+_FRAMES = 48
 _DTYPES = {dtype_name(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}
 
 
@@ -230,11 +232,21 @@ def _steps(
             point = _progress(state, plan, clock)
             yield point
             _check_finite(state)
+            if _is_frame(h, state.step):
+                density = density_histogram(state.dead.frequency().cpu())
+                yield events.Density(step=state.step, tokens=state.dead.tokens, density=density)
             yield from state.diagnosis.look(point, state.sae.weights, state.penalty, n_usable)
         if state.step % h.checkpoint_interval == 0 or state.step == h.num_steps:
             yield from _save(state, saver, label)
             clock.restart()
     return False
+
+
+def _is_frame(h: Hyperparameters, step: int) -> bool:
+    """Whether the density histogram is told at this logged step: at so many of them, evenly."""
+    logged = -(-h.num_steps // h.log_interval)
+    every = max(1, -(-logged // _FRAMES))
+    return step == h.num_steps or step % (every * h.log_interval) == 0
 
 
 def _result(
