@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -36,8 +37,14 @@ class JobError(Exception):
     """Nothing came of it; the message is a sentence for the researcher."""
 
 
-def run(pk: str, worker: str) -> bool:
-    """Claim a pending job and see it through. False if there was nothing to claim."""
+OnProgress = Callable[[float, str], None]
+
+
+def run(pk: str, worker: str, on_progress: OnProgress = lambda share, note: None) -> bool:
+    """Claim a pending job and see it through. False if there was nothing to claim.
+
+    `on_progress` gets every report: share from 0 to 1, and a note.
+    """
     claimed = {"started_at": Now(), "progress": 0.0, "progress_note": "", "error_message": ""}
     attempt = SaeJob.objects.claim(pk, worker, **claimed)
     if attempt is None:
@@ -46,7 +53,7 @@ def run(pk: str, worker: str) -> bool:
         "tokenization__model", "sae__training__tokenization", "sae__training__model"
     ).get(pk=pk)
     try:
-        result = _result(job, attempt)
+        result = _result(job, _Row(pk, attempt, on_progress))
     except JobError as error:
         message = str(error)
         supervisor.patiently(lambda: SaeJob.objects.fail(pk, attempt, message))
@@ -88,13 +95,13 @@ def spec(job: SaeJob) -> SaeJobSpec:
     )
 
 
-def _result(job: SaeJob, attempt: int) -> dict[str, Any]:
+def _result(job: SaeJob, row: _Row) -> dict[str, Any]:
     if not Path(job.sae.path).is_dir():
         raise JobError(f"The SAE's folder {job.sae.path} is not there any more.")
     try:
         with tempfile.TemporaryDirectory(prefix="sae-job-") as folder:
             spec(job).write(Path(folder))
-            return _done(Path(folder), _Row(job.pk, attempt))
+            return _done(Path(folder), row)
     except OSError as error:
         raise JobError(f"The job could not be started: {error}.") from error
 
@@ -102,13 +109,14 @@ def _result(job: SaeJob, attempt: int) -> dict[str, Any]:
 class _Row:
     """Keeps the lease and writes how far the work is."""
 
-    def __init__(self, pk: Any, attempt: int) -> None:
-        self._pk, self._attempt = pk, attempt
+    def __init__(self, pk: str, attempt: int, on_progress: OnProgress) -> None:
+        self._pk, self._attempt, self._on_progress = pk, attempt, on_progress
         self._told: dict[str, Any] = {}
         self._written, self._at = self._told, time.monotonic()
 
     def tell(self, share: float, note: str) -> None:
         self._told = {"progress": min(1.0, max(0.0, share)), "progress_note": note[:255]}
+        self._on_progress(share, note)
 
     def __call__(self) -> None:
         """Write what is due. Raises `LeaseLost` or `ShuttingDown`."""

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from django.core.management.base import CommandError
 from django.db.models import Q
 
-from trainings.models import Training
+from trainings.models import Sae, Training
 from trainings.models.catalog import Dataset, LanguageModel, Prepared, Status, Tokenization
 
 MOST_NAMES = 10
@@ -66,6 +66,20 @@ def tokenization(text: str) -> Tokenization:
     found: Tokenization | None = rows.filter(found_by).first() if found_by else None
     if found is None:
         raise CommandError(f"There is no tokenization with the id {text!r}.", returncode=2)
+    return found
+
+
+def text_of(sae: Sae, asked: str | None) -> Tokenization:
+    """An SAE's own text, or another one of its model. Raises `CommandError`."""
+    if not asked:
+        return sae.text
+    found = tokenization(asked)
+    ready(found)
+    if found.model != sae.language_model:
+        raise CommandError(
+            f"{found} was tokenized for {found.model}; the SAE is {sae.language_model}'s.",
+            returncode=2,
+        )
     return found
 
 

@@ -11,6 +11,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from trainings.models import Sae, SaeJob, Tokenization
+from trainings.scorecard import scorecard
 from workers.engine.features import FeatureTable, UnreadableTable
 
 from .cards import Card
@@ -18,7 +19,6 @@ from .density import density
 from .feature import Shown
 from .feature_list import listed
 from .pages import ids_of
-from .scorecard import scorecard
 from .text import TextRead, text_read
 
 

@@ -1,0 +1,66 @@
+"""What the commands share that work on the SAE of a training."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from trainings.models import Sae, SaeJob
+from workers import sae_jobs
+
+from . import naming
+from .console import Display, quiet, worker_name
+
+_LOOK_EVERY = 1.0
+
+
+class SaeCommand(BaseCommand):
+    """Asks for a job over a training's SAE and does it here, or watches whoever does."""
+
+    kind: SaeJob.Kind
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("training", help="Id, its beginning, or name.")
+        parser.add_argument(
+            "--on", metavar="TOKENIZATION", help="Id of another text; default: the training's own."
+        )
+        parser.add_argument("--json", action="store_true", help="One object on stdout.")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        sae = sae_of(options["training"])
+        job = SaeJob.objects.ask(sae, self.kind, naming.text_of(sae, options["on"]))
+        stream = sys.stderr if options["json"] else sys.stdout
+        with quiet(options["verbosity"]), Display(stream, str(job)) as display:
+            sae_jobs.run(str(job.pk), worker_name(), display.update)
+            _watch(job, display)
+        if job.status == SaeJob.Status.FAILED:
+            raise CommandError(job.error_message)
+        told = {"id": str(job.pk), "sae_id": str(sae.pk), "result": job.result}
+        self.stdout.write(json.dumps(told) if options["json"] else self.facts(job.result))
+
+    def facts(self, result: dict[str, Any]) -> str:
+        """What was found, in a few lines."""
+        raise NotImplementedError
+
+
+def sae_of(text: str) -> Sae:
+    """The SAE of the training that is named so. Raises `CommandError`."""
+    run = naming.training(text)
+    sae = Sae.objects.visible().filter(training=run).first()
+    if sae is None or not sae.folder.is_dir():
+        raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
+    found: Sae = sae
+    return found
+
+
+def _watch(job: SaeJob, display: Display) -> None:
+    """Until it has ended, whoever works on it."""
+    job.refresh_from_db()
+    while job.under_way:
+        display.update(job.progress, job.progress_note or "waiting for a worker")
+        time.sleep(_LOOK_EVERY)
+        job.refresh_from_db()
