@@ -10,8 +10,10 @@ import sys
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,18 +50,28 @@ def _by_saelens(place: Path, x_BD: Tensor) -> Reconstruction:
 
 @torch.no_grad()
 def _by_sparsify(place: Path, x_BD: Tensor) -> Reconstruction:
-    with redirect_stdout(sys.stderr):  # it prints which decoder it took
-        given = os.environ.get(_EAGER)
-        # Its Triton decoder needs a GPU, and which one to take is settled by the import.
-        os.environ[_EAGER] = "1"
-        try:
-            from sparsify import SparseCoder
-        finally:
-            os.environ.pop(_EAGER) if given is None else os.environ.update({_EAGER: given})
-    coder = SparseCoder.load_from_disk(place, device="cpu")
+    coder = import_sparsify().SparseCoder.load_from_disk(place, device="cpu")
     found = coder(x_BD)
     z_BF = x_BD.new_zeros(len(x_BD), coder.num_latents)
     return z_BF.scatter_(1, found.latent_indices, found.latent_acts), found.sae_out
+
+
+def import_sparsify() -> Any:
+    """The module, with its decoder in plain PyTorch.
+
+    The Triton one is the default where Triton is installed, and needs a GPU; which one to take is
+    settled by the import, which prints it.
+    """
+    given = os.environ.get(_EAGER)
+    os.environ[_EAGER] = "1"
+    try:
+        with redirect_stdout(sys.stderr):
+            return import_module("sparsify")
+    finally:
+        if given is None:
+            del os.environ[_EAGER]
+        else:
+            os.environ[_EAGER] = given
 
 
 TOOLS = {
