@@ -149,8 +149,11 @@ def test_the_snippet_is_two_lines_that_compile(format: Format, repository: str) 
     compile(snippet, "card", "exec")
 
 
-def test_the_snippet_of_a_plain_folder_loads_it(saved: Path, tmp_path: Path) -> None:
+def test_the_snippet_of_a_plain_folder_loads_it_from_beside_it(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     export_saved(saved, Format.SAFETENSORS, tmp_path / "out", FACTS)
+    monkeypatch.chdir(tmp_path)
     code = card(tmp_path / "out")[1].split("```python\n")[1].split("```")[0]
     found: dict[str, Any] = {}
     exec(code, found)

@@ -26,7 +26,7 @@ def export_saved(
 ) -> dict[str, Any]:
     """Write `out`, with a model card where there are facts for one; what is in it and its proof.
 
-    `source` is where the card says the SAE is loaded from, `out` where none is given. Raises
+    `source` is where the card says the SAE is loaded from; else the folder's name. Raises
     `UnreadableSae`, `CannotExport`, `NotProved` and `OSError`; then nothing of it stays behind.
     """
     sae = open_sae(sae_path)
@@ -37,7 +37,7 @@ def export_saved(
         _keep_frequencies(sae_path, place, format)
         proof = prove(temporary, sae, format)
         if facts:
-            write_card(temporary, sae, format, proof, facts, source or Source(str(out)))
+            write_card(temporary, sae, format, proof, facts, source or Source(out.name))
         replace(temporary, out)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
