@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 
 from tests.engine.conftest import WIDTH
 from tests.engine.test_evaluation import F, random_sae
 from workers.engine.language_model import Site
-from workers.engine.saved import Kind, SavedSae
+from workers.engine.saved import Kind, SavedSae, tools
 
 READS, NEXT = Site(1, "resid_post"), Site(2, "resid_post")
 SHAPES = ("sae", "transcoder", "skip")
+
+
+@pytest.fixture
+def no_tools(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Proofs as where SAELens and sparsify are not installed; tests/interop has them read."""
+
+    def missing(package: str) -> str:
+        raise tools.PackageNotFoundError(package)
+
+    monkeypatch.setattr(tools, "version", missing)
 
 
 def an_sae(kind: Kind, shape: str = "sae", per_token: bool = False) -> SavedSae:

@@ -11,12 +11,15 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from tests.engine.saes import an_sae
-from workers.engine.saved import CannotExport, Kind, SavedSae, open_sae, plain, proof, tools
+from tests.engine.saes import an_sae, no_tools
+from workers.engine.saved import CannotExport, Kind, SavedSae, open_sae, plain, proof
 from workers.engine.saved.card import Facts, Source, escaped, loading_snippet
 from workers.engine.saved.export_job import export_saved
 from workers.engine.saved.formats import Format, place_of
 from workers.engine.saved.proof import NotProved, described_files, digest_of
+
+__all__ = ["no_tools"]
+pytestmark = pytest.mark.usefixtures("no_tools")
 
 FACTS = Facts(
     name="l5 | *wide* <b>",
@@ -32,14 +35,6 @@ FACTS = Facts(
     hyperparameters={"learning_rate": 3e-4, "target": None, "hook": "resid_post"},
     evaluation={"fvu": 0.123456, "l0": 8.0, "alive": 90, "ce_recovered": None, "density": {}},
 )
-
-
-@pytest.fixture(autouse=True)
-def no_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str) -> str:
-        raise tools.PackageNotFoundError(package)
-
-    monkeypatch.setattr(tools, "version", missing)
 
 
 @pytest.fixture

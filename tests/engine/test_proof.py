@@ -12,23 +12,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.engine.saes import an_sae, every_sae, named
+from tests.engine.saes import an_sae, every_sae, named, no_tools
 from workers.engine.saved import Kind, SavedSae, tools
 from workers.engine.saved.difference import DifferentSae, difference
 from workers.engine.saved.formats import Format, write
 from workers.engine.saved.proof import NotProved, Proof, fixed_batch, prove
 
+__all__ = ["no_tools"]
+pytestmark = pytest.mark.usefixtures("no_tools")
+
 PLAIN = Format.SAFETENSORS
-
-
-@pytest.fixture(autouse=True)
-def no_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where the libraries are not installed; tests/interop has them read."""
-
-    def missing(package: str) -> str:
-        raise tools.PackageNotFoundError(package)
-
-    monkeypatch.setattr(tools, "version", missing)
 
 
 def proved(sae: SavedSae, folder: Path, format: Format = PLAIN) -> Proof:

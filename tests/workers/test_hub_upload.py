@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.engine.saes import an_sae
-from workers.engine.saved import Kind, open_sae, plain, tools
+from tests.engine.saes import an_sae, no_tools
+from workers.engine.saved import Kind, open_sae, plain
 from workers.engine.saved.card import Facts, Source
 from workers.engine.saved.export_job import export_saved
 from workers.engine.saved.formats import Format
@@ -17,15 +17,10 @@ from workers.hub_upload import Pushed, push
 
 from .fake_hub_writes import WritableHub
 
+__all__ = ["no_tools"]
+pytestmark = pytest.mark.usefixtures("no_tools")
+
 REPOSITORY = "owner/saes"
-
-
-@pytest.fixture(autouse=True)
-def no_tools(monkeypatch: pytest.MonkeyPatch) -> None:
-    def missing(package: str) -> str:
-        raise tools.PackageNotFoundError(package)
-
-    monkeypatch.setattr(tools, "version", missing)
 
 
 @pytest.fixture
