@@ -215,3 +215,12 @@ def test_a_plain_folder_from_before_there_was_a_version_is_read(tmp_path: Path) 
     (tmp_path / "cfg.json").write_text(json.dumps(config | {"architecture": "transcoder"}))
     found = open_sae(tmp_path)
     assert (found.kind, found.per_token, found.writes) == (Kind.TOPK, True, NEXT)
+
+
+def test_an_old_activation_that_we_do_not_have_is_refused(tmp_path: Path) -> None:
+    saelens.write(an_sae(Kind.RELU), tmp_path)
+    config = json.loads((tmp_path / "cfg.json").read_text())
+    del config["metadata"]
+    (tmp_path / "cfg.json").write_text(json.dumps(config | {"activation_fn_str": "tanh-relu"}))
+    with pytest.raises(UnreadableSae, match="its activation is tanh-relu"):
+        open_sae(tmp_path)

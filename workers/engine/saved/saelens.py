@@ -15,6 +15,7 @@ from . import plain
 from .hook_names import metadata_with_hooks, site_of
 from .refusal import CannotExport
 from .sae import Kind, SavedSae
+from .saelens_before_6 import modern
 
 WEIGHTS, CONFIG = "sae_weights.safetensors", "cfg.json"
 # The oldest version whose readers take the metadata as it is written here.
@@ -84,16 +85,17 @@ def _config(sae: SavedSae, architecture: str) -> dict[str, Any]:
 
 def read(config: dict[str, Any], w: dict[str, Tensor]) -> SavedSae:
     """From what the two files hold. Raises `ValueError` with what cannot be read."""
-    kind = _kind(config)
-    normalization = config.get("normalize_activations", "none")
+    config = modern(config)
+    kind, w = _kind(config), _by_decoder_norm(config, w)
+    normalization = config.get("normalize_activations") or "none"
     if normalization not in _NORMALIZATIONS:
         raise ValueError(
             f"its activations are normalized by {normalization}, which has to be folded into the "
             "weights first (SAELens: fold_activation_norm_scaling_factor)"
         )
     metadata = config.get("metadata") or {}
-    reads = site_of(str(metadata.get("hook_name") or config.get("hook_name") or ""))
-    writes = _writes(config, metadata)
+    reads = site_of(str(metadata.get("hook_name") or ""))
+    writes = site_of(str(metadata.get("hook_name_out") or ""))
     return SavedSae(
         kind=kind,
         W_enc=w["W_enc"],
@@ -116,13 +118,21 @@ def _kind(config: dict[str, Any]) -> Kind:
         raise ValueError(
             f"its architecture {architecture!r} is not one of {', '.join(sorted(_KINDS))}"
         )
-    if config.get("rescale_acts_by_decoder_norm"):
-        raise ValueError("it rescales latents by the decoder's norm; fold that in first")
     return _KINDS[architecture]
 
 
-def _writes(config: dict[str, Any], metadata: dict[str, Any]) -> Any:
-    return site_of(str(metadata.get("hook_name_out") or config.get("hook_name_out") or ""))
+def _by_decoder_norm(config: dict[str, Any], w: dict[str, Tensor]) -> dict[str, Tensor]:
+    """With `rescale_acts_by_decoder_norm`, pre-activations are multiplied by the norm n of their
+    latent's decoder row and latents divided by it again: W_enc n, b_enc n and W_dec / n."""
+    if not config.get("rescale_acts_by_decoder_norm"):
+        return w
+    norm_F = w["W_dec"].double().norm(dim=1)
+    folded = {
+        "W_enc": w["W_enc"].double() * norm_F,
+        "b_enc": w["b_enc"].double() * norm_F,
+        "W_dec": w["W_dec"].double() / norm_F.clamp_min(1e-30)[:, None],
+    }
+    return w | {name: value.float() for name, value in folded.items()}
 
 
 def _encoder_bias(config: dict[str, Any], w: dict[str, Tensor]) -> Tensor:
