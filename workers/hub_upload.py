@@ -47,13 +47,19 @@ def push(
     """Send a proved folder as `subfolder` of a repository, which is made if there is none.
 
     `files` are those of its proof, with their SHA-256. Everything becomes one commit, which also
-    removes what an earlier push left in the subfolder. Without a token the library takes that of
-    HF_TOKEN, or of its own login. Raises `HubError`, and `OSError` where the folder cannot be read.
+    removes what an earlier push left in the subfolder. What is to be private goes to no repository
+    that is public already. Without a token the library takes that of HF_TOKEN, or of its own login.
+    Raises `HubError`, and `OSError` where the folder cannot be read.
     """
     _check(folder, subfolder, files)
     api = HfApi(token=token)
     with _refusals(repository):
         url = api.create_repo(repository, private=private, exist_ok=True)
+        if private and not api.model_info(repository).private:
+            raise HubError(
+                f"{repository} is there already and public: make it private on its page, or name "
+                "another repository."
+            )
         there = _blobs(api, repository, subfolder)
         own_card = there.get(_CARD) in (None, there.get(f"{subfolder}/{_CARD}"))
         commit = api.create_commit(

@@ -67,6 +67,8 @@ def test_a_card_comes_with_it_when_asked_for(
     assert "| Fraction of variance unexplained (FVU) | 0.25 |" in card
     assert 'load_file("l1/sae_weights.safetensors")' in card
     assert str(tmp_path) not in card
+    said = ran(capsys, "export_sae", "Words l1", str(tmp_path / "x"), "--license", "mit", code=2)
+    assert "add --card" in said
 
 
 def test_a_format_that_has_no_such_sae_leaves_nothing(
@@ -112,7 +114,7 @@ def test_an_sae_is_sent_to_a_hub(
         in (folder / "README.md").read_text()
     )
     assert open_sae(folder / "words-l1").is_transcoder
-    assert writable_hub.visibility == {"owner/saes": "private"}
+    assert writable_hub.private == {"owner/saes"}
     assert not list(home.glob("push-*"))
 
 

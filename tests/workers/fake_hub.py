@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
             if not below.exists():
                 return self._refuse(404, "EntryNotFound")
             return self._json([_entry(folder, path) for path in sorted(below.rglob("*"))])
-        return self._json(_information(folder, name))
+        return self._json(_information(folder, name) | {"private": name in self.server.private})
 
     def _file(self, path: Path, name: str) -> None:
         if name.rsplit("/", 1)[0] in self.server.gated:
@@ -96,6 +96,7 @@ class FakeHub(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), self.handler)
         self.root = root
         self.gated: set[str] = set()
+        self.private: set[str] = set()
         self.fetched: list[str] = []
 
     @property
@@ -125,7 +126,6 @@ def _information(folder: Path, name: str) -> dict[str, Any]:
         "_id": "1",
         "id": name,
         "sha": COMMIT,
-        "private": False,
         "siblings": [
             {"rfilename": str(path.relative_to(folder)), "size": path.stat().st_size}
             for path in files

@@ -56,11 +56,12 @@ class WritingHandler(Handler):
     def _create(self, asked: dict[str, Any]) -> None:
         name = f"{asked['organization']}/{asked['name']}"
         folder = self.server.repository("models", name)
-        self.server.visibility.setdefault(name, asked.get("visibility", "public"))
         if folder.is_dir():
             self.send_response(HTTPStatus.CONFLICT)
             return self._body({"url": f"{self.server.url}/{name}"})
         folder.mkdir(parents=True)
+        if asked.get("visibility") == "private":
+            self.server.private.add(name)
         return self._json({"url": f"{self.server.url}/{name}"})
 
     def _place(self, asked: dict[str, Any]) -> dict[str, Any]:
@@ -105,7 +106,6 @@ class WritableHub(FakeHub):
         self.writer = writer
         self.objects: dict[str, bytes] = {}
         self.commits: list[list[dict[str, Any]]] = []
-        self.visibility: dict[str, str] = {}
         self.broken_storage = False
 
 

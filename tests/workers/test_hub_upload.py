@@ -58,7 +58,7 @@ def test_a_proved_folder_becomes_one_commit(writable_hub: WritableHub, saved: Pa
     assert len(writable_hub.commits) == 1
     assert done.url == f"{writable_hub.url}/{REPOSITORY}/tree/main/l5"
     assert (done.own_card, done.commit) == (True, f"{1:040x}")
-    assert writable_hub.visibility == {REPOSITORY: "public"}
+    assert not writable_hub.private
 
 
 def test_weights_go_as_large_files(writable_hub: WritableHub, saved: Path) -> None:
@@ -68,8 +68,19 @@ def test_weights_go_as_large_files(writable_hub: WritableHub, saved: Path) -> No
 
 
 def test_a_private_repository_is_private(writable_hub: WritableHub, saved: Path) -> None:
-    pushed(exported(saved), private=True)
-    assert writable_hub.visibility == {REPOSITORY: "private"}
+    told = exported(saved)
+    pushed(told, private=True)
+    assert writable_hub.private == {REPOSITORY}
+    pushed(told, "l6", private=True)
+
+
+def test_what_is_to_be_private_never_goes_to_a_public_repository(
+    writable_hub: WritableHub, saved: Path
+) -> None:
+    pushed(exported(saved))
+    with pytest.raises(HubError, match="is there already and public"):
+        pushed(exported(saved), "l6", private=True)
+    assert len(writable_hub.commits) == 1
 
 
 def test_a_later_push_takes_the_place_of_the_first(writable_hub: WritableHub, saved: Path) -> None:

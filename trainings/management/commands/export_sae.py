@@ -14,6 +14,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from trainings.management import naming
 from trainings.management.exporting import add_options, exported, proof_line
+from trainings.models import Sae
 
 
 class Command(BaseCommand):
@@ -36,22 +37,30 @@ class Command(BaseCommand):
         folder = Path(options["folder"]).expanduser().resolve()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CommandError(f"{folder} is not empty; name a new folder.", returncode=2)
-        format, lines = options["format"] or sae.format, []
+        if options["license"] and not options["card"]:
+            raise CommandError("A licence is written on the card: add --card.", returncode=2)
         try:
             with drafted(folder) as draft:
-                if options["format"] or options["card"]:
-                    licence = options["license"] if options["card"] else None
-                    told = exported(sae, format, draft, licence, folder.name)
-                    told["files"] = {name: f["sha256"] for name, f in told["files"].items()}
-                    lines.append(proof_line(told))
-                else:
-                    told = {"format": format, "files": copied(Path(sae.path), draft)}
+                told = _written(sae, draft, folder.name, options) | {"folder": str(folder)}
         except OSError as error:
             raise CommandError(f"It could not be written: {error}") from error
-        told["folder"] = str(folder)
-        lines += [f"{name}  {digest}" for name, digest in told["files"].items()]
-        say = "\n".join([f"{format} in {folder}", *lines])
-        self.stdout.write(json.dumps(told) if options["json"] else say)
+        self.stdout.write(json.dumps(told) if options["json"] else _said(told))
+
+
+def _written(sae: Sae, draft: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    format = options["format"] or sae.format
+    if not (options["format"] or options["card"]):
+        return {"format": format, "files": copied(Path(sae.path), draft)}
+    licence = options["license"] if options["card"] else None
+    told = exported(sae, format, draft, licence, name)
+    return told | {"files": {name: found["sha256"] for name, found in told["files"].items()}}
+
+
+def _said(told: dict[str, Any]) -> str:
+    lines = [f"{told['format']} in {told['folder']}"]
+    if "read_by" in told:
+        lines.append(proof_line(told))
+    return "\n".join(lines + [f"{name}  {digest}" for name, digest in told["files"].items()])
 
 
 @contextmanager

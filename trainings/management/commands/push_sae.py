@@ -27,7 +27,7 @@ class Command(BaseCommand):
         parser.add_argument("training", help="Id, its beginning, or name.")
         parser.add_argument("repository", help="owner/name.")
         add_options(parser, "that in which the training left it")
-        parser.add_argument("--private", action="store_true", help="If the repository is made.")
+        parser.add_argument("--private", action="store_true", help="Not for everybody.")
         parser.add_argument("--subfolder", help="In the repository; the training's name if empty.")
         parser.add_argument("--json", action="store_true", help="One object on stdout.")
 

@@ -100,8 +100,8 @@ def fixed_batch(sae: SavedSae) -> tuple[Tensor, Tensor]:
     order_F = torch.randperm(sae.d_sae, generator=g)
     aims_BM = order_F[torch.arange(_TOKENS * _AIMS) % sae.d_sae].view(_TOKENS, _AIMS)
     lift_BM = missing_F.clamp_min(0)[aims_BM] + typical * torch.rand(aims_BM.shape, generator=g)
-    directions_BMD = (sae.W_enc / norm_F.square()).T[aims_BM]
-    x_BD = centre_D + noise_BD + (lift_BM[..., None] * directions_BMD).sum(1)
+    share_BM = lift_BM / norm_F.square()[aims_BM]
+    x_BD = centre_D + noise_BD + torch.einsum("bm,bmd->bd", share_BM, sae.W_enc.T[aims_BM])
     if sae.per_token:
         x_BD = 3 * x_BD + 2  # normalized away again, if it is
     if one_place:
