@@ -1,4 +1,7 @@
-"""The Hugging Face hub: what is fetched from it, and its refusals as sentences."""
+"""The Hugging Face hub: what is fetched from it, and its refusals as sentences.
+
+What is sent to it: `hub_upload.py`.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class Listing:
 
 def listing(model: LanguageModel) -> Listing:
     """What a model needs of its repository; pickled weights are refused. Raises `HubError`."""
-    with _refusals("model", model.location, model.revision):
+    with refusals("model", model.location, model.revision):
         info = HfApi().model_info(
             model.location,
             revision=model.revision or None,
@@ -82,7 +85,7 @@ def download(
         )
     bar = _bar(received)
     for name in what.files:
-        with _refusals("model", model.location, what.commit):
+        with refusals("model", model.location, what.commit):
             hf_hub_download(
                 model.location, name, revision=what.commit, local_dir=out, tqdm_class=bar
             )
@@ -91,7 +94,7 @@ def download(
 
 def pinned(dataset: Dataset) -> str:
     """The commit a dataset's revision stands for now. Raises `HubError`."""
-    with _refusals("dataset", dataset.location, dataset.revision):
+    with refusals("dataset", dataset.location, dataset.revision):
         info = HfApi().dataset_info(
             dataset.location, revision=dataset.revision or None, timeout=_TIMEOUT
         )
@@ -103,7 +106,7 @@ def stream(dataset: Dataset) -> Iterator[dict[str, Any]]:
     from datasets.exceptions import DatasetsError
 
     try:
-        with _refusals("dataset", dataset.location, dataset.revision):
+        with refusals("dataset", dataset.location, dataset.revision):
             yield from _rows(dataset)
     except (DatasetsError, ValueError, RuntimeError, NotImplementedError) as error:
         # The library's own words name the subsets and splits there are.
@@ -139,8 +142,13 @@ def _bar(received: Callable[[int], None]) -> type[Any]:
 
 
 @contextmanager
-def _refusals(kind: str, name: str, revision: str) -> Iterator[None]:
-    """Turn what the hub's library raises into one sentence."""
+def refusals(
+    kind: str,
+    name: str,
+    revision: str,
+    otherwise: str = ", or register a local folder or file instead",
+) -> Iterator[None]:
+    """Turn what the hub's library raises into a `HubError` with one sentence."""
     try:
         yield
     except GatedRepoError as error:
@@ -165,7 +173,7 @@ def _refusals(kind: str, name: str, revision: str) -> Iterator[None]:
         logger.warning("The hub was not reached for %s %s: %s", kind, name, error)
         raise HubError(
             f"The Hugging Face hub cannot be reached for {name}: check the network of this "
-            "machine, or register a local folder or file instead."
+            f"machine{otherwise}."
         ) from error
 
 

@@ -231,7 +231,7 @@ def test_doctor_finds_what_is_amiss_and_says_what_to_do(
 
 NAMES = (
     "add_dataset add_model bench cache doctor export_sae export_template import_template list "
-    "prune resume stop tokenize train watch"
+    "prune push_sae resume stop tokenize train watch"
 )
 
 

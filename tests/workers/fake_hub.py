@@ -13,30 +13,12 @@ from urllib.parse import unquote, urlsplit
 COMMIT = "c0ffee" + "0" * 34
 _REPOSITORY = re.compile(
     r"/(?:api/)?(?:(?P<kind>models|datasets)/)?(?P<id>[^/]+/[^/]+)"
-    r"(?:/(?P<verb>revision|tree|paths-info|resolve)/(?P<revision>[^/]+)(?:/(?P<path>.*))?)?"
+    r"(?:/(?P<verb>revision|tree|paths-info|resolve|preupload|commit)/(?P<revision>[^/]+)"
+    r"(?:/(?P<path>.*))?)?"
 )
 
 
-class FakeHub(ThreadingHTTPServer):
-    """Serves `root/models/<owner>/<name>` and `root/datasets/<owner>/<name>` at one commit."""
-
-    daemon_threads = True
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.root = root
-        self.gated: set[str] = set()
-        self.fetched: list[str] = []
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
-
-    def repository(self, kind: str, name: str) -> Path:
-        return self.root / kind / name
-
-
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     server: FakeHub
     protocol_version = "HTTP/1.1"
 
@@ -69,8 +51,11 @@ class _Handler(BaseHTTPRequestHandler):
             found = [folder / path for path in paths if (folder / path).exists()]
             return self._json([_entry(folder, path) for path in found])
         if match["verb"] == "tree":
-            return self._json([_entry(folder, path) for path in sorted(folder.rglob("*"))])
-        return self._json(_information(folder, name))
+            below = folder / (match["path"] or "")
+            if not below.exists():
+                return self._refuse(404, "EntryNotFound")
+            return self._json([_entry(folder, path) for path in sorted(below.rglob("*"))])
+        return self._json(_information(folder, name) | {"private": name in self.server.private})
 
     def _file(self, path: Path, name: str) -> None:
         if name.rsplit("/", 1)[0] in self.server.gated:
@@ -101,15 +86,37 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
+class FakeHub(ThreadingHTTPServer):
+    """Serves `root/models/<owner>/<name>` and `root/datasets/<owner>/<name>` at one commit."""
+
+    daemon_threads = True
+    handler = Handler
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(("127.0.0.1", 0), self.handler)
+        self.root = root
+        self.gated: set[str] = set()
+        self.private: set[str] = set()
+        self.fetched: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def repository(self, kind: str, name: str) -> Path:
+        return self.root / kind / name
+
+
 def _entry(folder: Path, path: Path) -> dict[str, Any]:
     kind = "directory" if path.is_dir() else "file"
     size = path.stat().st_size if path.is_file() else 0
     name = str(path.relative_to(folder))
+    content = path.read_bytes() if path.is_file() else name.encode()
     return {
         "type": kind,
         "path": name,
         "size": size,
-        "oid": hashlib.sha1(name.encode()).hexdigest(),
+        "oid": hashlib.sha1(content).hexdigest(),
     }
 
 
@@ -119,7 +126,6 @@ def _information(folder: Path, name: str) -> dict[str, Any]:
         "_id": "1",
         "id": name,
         "sha": COMMIT,
-        "private": False,
         "siblings": [
             {"rfilename": str(path.relative_to(folder)), "size": path.stat().st_size}
             for path in files

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.core.management.base import CommandError
@@ -49,6 +50,15 @@ def training(text: str) -> Training:
         raise CommandError(f"There is no training {text!r}. {nearest}", returncode=2)
     run: Training = found[0]
     return run
+
+
+def sae(text: str) -> Sae:
+    """That of the training so named, with its files. Raises `CommandError`."""
+    run = training(text)
+    found: Sae | None = Sae.objects.filter(training=run).first()
+    if found is None or not Path(found.path).is_dir():
+        raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
+    return found
 
 
 def ready(row: Prepared) -> None:

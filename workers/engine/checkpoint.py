@@ -71,7 +71,7 @@ def save(folder: Path, step: int, tensors: dict[str, Tensor], state: dict[str, A
         crash.point("checkpoint.tensors")
         write_json(temporary / _STATE, {"format": FORMAT, **state})
         crash.point("checkpoint.state")
-        files = {name: _described(temporary / name) for name in (_TENSORS, _STATE)}
+        files = {name: described(temporary / name) for name in (_TENSORS, _STATE)}
         write_json(temporary / _MANIFEST, {"files": files})
         crash.point("checkpoint.manifest")
         _compare(temporary, tensors)
@@ -160,7 +160,7 @@ def _verify(path: Path) -> None:
     """Raise `HarmedCheckpoint` unless the files are what the manifest says."""
     manifest = json.loads((path / _MANIFEST).read_text(encoding="utf-8"))
     for name in (_TENSORS, _STATE):
-        if _described(path / name) != manifest["files"][name]:
+        if described(path / name) != manifest["files"][name]:
             raise HarmedCheckpoint(f"{name} is not what the manifest says")
 
 
@@ -190,7 +190,8 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _described(path: Path) -> dict[str, Any]:
+def described(path: Path) -> dict[str, Any]:
+    """Size and SHA-256 of a file as it lies on the disk."""
     return {"bytes": path.stat().st_size, "sha256": _sha256(path)}
 
 

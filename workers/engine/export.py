@@ -16,23 +16,16 @@ from torch import Tensor
 
 from . import crash
 from .activations import Activations
-from .checkpoint import replace, write_json, write_tensors
-from .config import Architecture, Plan, RunSpec
+from .checkpoint import replace, write_tensors
+from .config import Plan, RunSpec
 from .evaluate import Evaluation
 from .language_model import Site
 from .normalize import Normalizer
 from .sae import Sae, Weights
-from .saved import open_sae
-from .saved.hook_names import lens_name
+from .saved import CannotExport, Kind, SavedSae, open_sae, plain, saelens
+from .saved.difference import DifferentSae, difference
 
-_WEIGHTS, _CONFIG, _SPARSITY = "sae_weights.safetensors", "cfg.json", "sparsity.safetensors"
-_TOLERANCE = 1e-4
-# Of the tokens, how many may differ in which latents fire: a latent within rounding of its
-# threshold may fall on either side once the scale is folded into the weights.
-_BORDERLINE = 0.02
-# The oldest version whose readers take the metadata below as it is.
-_SAELENS_VERSION = "6.0.0"
-_TWO_SIDED = {Architecture.SKIP: "skip_transcoder", Architecture.TRANSCODER: "transcoder"}
+SPARSITY = "sparsity.safetensors"
 
 
 class ExportError(Exception):
@@ -64,16 +57,13 @@ def export(
     Raises `ExportError` if it differs, `OSError` where it cannot be written; then nothing of it
     stays behind.
     """
-    why_plain = _why_plain(plan)
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
-        temporary.mkdir(parents=True)
-        write_tensors(temporary / _WEIGHTS, folded(sae, normalizer))
+        told = _metadata(plan, spec) | metadata
+        why_plain = _write(_saved(sae, normalizer, plan, told), temporary)
         log_frequency_F = evaluation.frequency_F.clamp_min(1e-10).log10()
-        write_tensors(temporary / _SPARSITY, {"sparsity": log_frequency_F})
-        config = _config(sae, normalizer, plan, why_plain)
-        write_json(temporary / _CONFIG, config | {"metadata": _metadata(plan, spec) | metadata})
+        write_tensors(temporary / SPARSITY, {"sparsity": log_frequency_F})
         difference = _compare(temporary, sae, normalizer, evaluation.sample)
         crash.point("export.written")
         replace(temporary, out)
@@ -116,72 +106,43 @@ def reconstruct(folder: Path, x_BD: Tensor, y_BO: Tensor) -> tuple[Tensor, Tenso
 def _compare(folder: Path, sae: Sae, normalizer: Normalizer, sample: Activations) -> float:
     normalized = normalizer(sample.x, sample.y)
     z_BF, y_hat_BO = sae.reconstruct(normalized.x)
-    trained_BO = normalized.restore(y_hat_BO)
-    read_z_BF, read_BO = reconstruct(folder, sample.x, sample.y)
-    agree_B = ((z_BF > 0) == (read_z_BF > 0)).all(1)
-    if float(agree_B.float().mean()) < 1 - _BORDERLINE:
-        raise ExportError("The SAE that was written fires other latents than the trained one.")
-    largest = trained_BO.abs().max().clamp_min(1e-12)
-    difference = float(((trained_BO - read_BO).abs().amax(1) / largest)[agree_B].max())
-    if not difference < _TOLERANCE:
-        raise ExportError(
-            f"The SAE that was written reconstructs differently from the trained one, by "
-            f"{difference:.2g} of the largest value."
-        )
-    return difference
+    trained = z_BF, normalized.restore(y_hat_BO)
+    try:
+        return difference(trained, reconstruct(folder, sample.x, sample.y))
+    except DifferentSae as error:
+        raise ExportError(f"The SAE that was written {error}.") from error
 
 
-def _why_plain(plan: Plan) -> str:
-    """Why SAELens cannot hold this SAE; empty where it can."""
-    h, two_sided = plan.hyperparameters, plan.architecture in _TWO_SIDED
-    if two_sided and plan.k is not None:
-        return f"SAELens has no TopK {plan.architecture.label.lower()}"
-    if two_sided and h.normalize_activations == "layer_norm":
-        return f"SAELens cannot scale the output of a {plan.architecture.label.lower()} per token"
+def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any]) -> SavedSae:
+    """The trained SAE as a reader of the folder is to find it."""
+    weights, h = folded(sae, normalizer), plan.hyperparameters
+    kind = Kind.JUMPRELU if "threshold" in weights else Kind.RELU
+    return SavedSae(
+        kind=kind if plan.k is None else Kind.TOPK,
+        **weights,
+        k=plan.k,
+        per_token=normalizer.method == "layer_norm",
+        reads=Site(plan.layer, h.hook),
+        writes=Site(plan.target_layer, h.hook),
+        metadata=metadata,
+    )
+
+
+def _write(saved: SavedSae, folder: Path) -> str:
+    """Write the folder; why it is a plain one, empty where SAELens has such an SAE."""
+    try:
+        saelens.write(saved, folder)
+    except CannotExport as refused:
+        plain.write(saved, folder, refused.why)
+        return refused.why
     return ""
 
 
-def _config(sae: Sae, normalizer: Normalizer, plan: Plan, why_plain: str) -> dict[str, Any]:
-    config: dict[str, Any] = {
-        "architecture": _architecture(sae, plan, why_plain),
-        "d_in": plan.d_in,
-        "d_sae": plan.d_sae,
-        "dtype": "float32",
-        "device": "cpu",
-        "apply_b_dec_to_input": False,
-        "normalize_activations": "layer_norm" if normalizer.method == "layer_norm" else "none",
-        "reshape_activations": "none",
-    }
-    if plan.k is not None:
-        config |= {"k": plan.k, "rescale_acts_by_decoder_norm": False}
-    if plan.architecture in _TWO_SIDED:
-        config["d_out"] = plan.d_out
-    if why_plain:
-        config |= {"format": "sae-studio", "activation": "topk" if plan.k else "relu"}
-        config["why_not_saelens"] = why_plain
-    return config
-
-
-def _architecture(sae: Sae, plan: Plan, why_plain: str) -> str:
-    """SAELens's name for it; a plain folder has the nearest one and says what differs."""
-    jump = "jumprelu" if "threshold" in sae.weights else ""
-    if plan.architecture in _TWO_SIDED:
-        return "_".join(part for part in (jump, _TWO_SIDED[plan.architecture]) if part)
-    return "topk" if plan.k is not None else jump or "standard"
-
-
 def _metadata(plan: Plan, spec: RunSpec) -> dict[str, Any]:
-    h = plan.hyperparameters
-    found: dict[str, Any] = {
-        "sae_lens_version": _SAELENS_VERSION,
+    return {
         "model_name": spec.model_name,
-        "hook_name": lens_name(Site(plan.layer, h.hook)),
-        "model_from_pretrained_kwargs": {},
         "dataset_path": spec.dataset_name,
         "training_name": spec.name,
         "trained_as": plan.architecture.value,
-        "hyperparameters": h.model_dump(mode="json"),
+        "hyperparameters": plan.hyperparameters.model_dump(mode="json"),
     }
-    if plan.architecture in _TWO_SIDED:
-        found["hook_name_out"] = lens_name(Site(plan.target_layer, h.hook))
-    return found

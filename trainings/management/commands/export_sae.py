@@ -1,73 +1,98 @@
-"""An SAE's files, copied to where another tool reads them."""
+"""An SAE's files, where another tool reads them: as they lie, or in a format of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from trainings.management import naming
+from trainings.management.exporting import add_options, exported, proof_line
 from trainings.models import Sae
 
 
 class Command(BaseCommand):
     help = (
-        "Copy a training's SAE into a folder, whole or not at all, each file read back and "
-        "compared. Exit code: 0 copied, 1 it cannot be written, 2 there is no such SAE. "
-        "Example: manage.py export_sae smollm2-135m-l5-jumprelu-8x saes/l5"
+        "Write a training's SAE into a folder, whole or not at all, and read it back. Without "
+        "--format and --card its files are copied as they lie. Exit code: 0 written, 1 it cannot "
+        "be, 2 there is no such SAE, or the format has none. "
+        "Example: manage.py export_sae smollm2-135m-l5-jumprelu-8x saes/l5 --format saelens"
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("training", help="Id, its beginning, or name.")
         parser.add_argument("folder", help="New, or empty.")
+        add_options(parser, "as the training left it")
+        parser.add_argument("--card", action="store_true", help="With a model card, README.md.")
         parser.add_argument("--json", action="store_true", help="One object on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        run = naming.training(options["training"])
-        sae = Sae.objects.filter(training=run).first()
-        if sae is None or not Path(sae.path).is_dir():
-            raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
+        sae = naming.sae(options["training"])
         folder = Path(options["folder"]).expanduser().resolve()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise CommandError(f"{folder} is not empty; name a new folder.", returncode=2)
+        if options["license"] and not options["card"]:
+            raise CommandError("A licence is written on the card: add --card.", returncode=2)
         try:
-            files = copied(Path(sae.path), folder)
+            with drafted(folder) as draft:
+                told = _written(sae, draft, folder.name, options) | {"folder": str(folder)}
         except OSError as error:
             raise CommandError(f"It could not be written: {error}") from error
-        told = {"folder": str(folder), "format": sae.format, "files": files}
-        lines = [f"{name}  {digest}" for name, digest in files.items()]
-        say = "\n".join([f"{sae.format} in {folder}", *lines])
-        self.stdout.write(json.dumps(told) if options["json"] else say)
+        self.stdout.write(json.dumps(told) if options["json"] else _said(told))
 
 
-def copied(source: Path, target: Path) -> dict[str, str]:
-    """Copy a folder's files; the SHA-256 of each, by name, as read from the copy.
+def _written(sae: Sae, draft: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
+    format = options["format"] or sae.format
+    if not (options["format"] or options["card"]):
+        return {"format": format, "files": copied(Path(sae.path), draft)}
+    licence = options["license"] if options["card"] else None
+    told = exported(sae, format, draft, licence, name)
+    return told | {"files": {name: found["sha256"] for name, found in told["files"].items()}}
 
-    Raises OSError where the copy is not what was read; nothing is left behind then.
-    """
+
+def _said(told: dict[str, Any]) -> str:
+    lines = [f"{told['format']} in {told['folder']}"]
+    if "read_by" in told:
+        lines.append(proof_line(told))
+    return "\n".join(lines + [f"{name}  {digest}" for name, digest in told["files"].items()])
+
+
+@contextmanager
+def drafted(target: Path) -> Iterator[Path]:
+    """A folder beside the target, which becomes it at the end, or goes where something fails."""
     draft = target.with_name(f".{target.name}.part")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        files = {}
-        for path in sorted(path for path in source.iterdir() if path.is_file()):
-            shutil.copyfile(path, draft / path.name)
-            files[path.name] = _sha256(draft / path.name)
-            if files[path.name] != _sha256(path):
-                raise OSError(f"{path.name} was not copied as it is")
+        yield draft
         if target.exists():  # empty; somebody may stand in it
-            for name in files:
-                (draft / name).rename(target / name)
+            for path in list(draft.iterdir()):
+                path.rename(target / path.name)
             draft.rmdir()
         else:
             draft.rename(target)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
+
+
+def copied(source: Path, target: Path) -> dict[str, str]:
+    """Copy a folder's files; the SHA-256 of each, by name, as read from the copy.
+
+    Raises OSError where the copy is not what was read.
+    """
+    files = {}
+    for path in sorted(path for path in source.iterdir() if path.is_file()):
+        shutil.copyfile(path, target / path.name)
+        files[path.name] = _sha256(target / path.name)
+        if files[path.name] != _sha256(path):
+            raise OSError(f"{path.name} was not copied as it is")
     return files
 
 

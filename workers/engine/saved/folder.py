@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from . import saelens, sparsify
+from . import plain, saelens, sparsify
 from .sae import SavedSae
 
 _CONFIG = "cfg.json"
@@ -50,7 +50,7 @@ def _weights_file(folder: Path) -> Path:
 def _read(config: dict[str, Any], w: dict[str, Tensor], name: str, weights: str) -> SavedSae:
     if weights == sparsify.WEIGHTS:
         return sparsify.read(config, w, name)
-    return saelens.read(config, w)
+    return plain.read(config, w) if plain.is_ours(config) else saelens.read(config, w)
 
 
 def _float32(weights: dict[str, Tensor]) -> dict[str, Tensor]:

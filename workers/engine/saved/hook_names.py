@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ..config.hyperparameters import Hook
 from ..language_model import Site
+from .sae import SavedSae
 
 # TransformerLens's names; what a block reads is what the block before it wrote.
 _LENS = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|resid_post|mlp_out|attn_out)")
@@ -42,3 +44,20 @@ def module_name(site: Site) -> str:
     """The name sparsify gives to it: that of the module whose output it is, in a Llama's words."""
     part = {"resid_post": "", "mlp_out": ".mlp", "attn_out": ".self_attn"}[site.hook]
     return f"layers.{site.layer}{part}"
+
+
+def read_by_module(site: Site) -> Site | None:
+    """The place that the module reads whose output is `site`; None where that has no name here."""
+    return Site(site.layer - 1, "resid_post") if site.hook == "resid_post" and site.layer else None
+
+
+def metadata_with_hooks(sae: SavedSae) -> dict[str, Any]:
+    """Its metadata, and in TransformerLens's words where it reads and, if elsewhere, writes."""
+    found = dict(sae.metadata)
+    if sae.reads:
+        found["hook_name"] = lens_name(sae.reads)
+    if sae.writes and (sae.is_transcoder or sae.W_skip is not None):
+        found["hook_name_out"] = lens_name(sae.writes)
+    elif sae.writes:
+        found.pop("hook_name_out", None)
+    return found

@@ -1,0 +1,59 @@
+"""An SAE on the disk, written in a format, proved, and put in place whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import replace
+from .card import Facts, Source, markdown
+from .folder import open_sae
+from .formats import Format, place_of, write
+from .proof import CARD, Proof, prove
+from .sae import SavedSae
+
+_SPARSITY = "sparsity.safetensors"
+
+
+def export_saved(
+    sae_path: Path,
+    format: Format,
+    out: Path,
+    facts: Facts | None = None,
+    source: Source | None = None,
+) -> dict[str, Any]:
+    """Write `out`, with a model card where there are facts for one; what is in it and its proof.
+
+    `source` is where the card says the SAE is loaded from; else the folder's name. Raises
+    `UnreadableSae`, `CannotExport`, `NotProved` and `OSError`; then nothing of it stays behind.
+    """
+    sae = open_sae(sae_path)
+    temporary = out.with_name(out.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        place = write(sae, format, temporary)
+        _keep_frequencies(sae_path, place, format)
+        proof = prove(temporary, sae, format)
+        if facts:
+            write_card(temporary, sae, format, proof, facts, source or Source(out.name))
+        replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return {"format": format.value, "folder": str(out), **asdict(proof)}
+
+
+def write_card(
+    folder: Path, sae: SavedSae, format: Format, proof: Proof, facts: Facts, source: Source
+) -> None:
+    place = place_of(format, folder).relative_to(folder).as_posix()
+    text = markdown(facts, sae, format, place, proof, source)
+    (folder / CARD).write_text(text, encoding="utf-8")
+
+
+def _keep_frequencies(sae_path: Path, place: Path, format: Format) -> None:
+    """How often latents fire goes with the SAE, where the format has a file for it."""
+    if format is not Format.SPARSIFY and (sae_path / _SPARSITY).is_file():
+        shutil.copyfile(sae_path / _SPARSITY, place / _SPARSITY)
