@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: studio test test-long faults faults-long test-gpu interop check format clean-data help
+.PHONY: studio test test-long faults faults-long test-gpu interop results check format clean-data help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -41,6 +41,9 @@ faults-long: $(VENV)/.test  ## the faults that take minutes
 
 test-gpu: $(VENV)/.test  ## the kernels on a CUDA device
 	@TRITON_INTERPRET=0 $(BIN)/python -m pytest -m "gpu"
+
+results: $(VENV)/.studio  ## every architecture at three L0s on the demo's model, into docs/results.md
+	@$(BIN)/python docs/experiments/results.py
 
 check: $(VENV)/.test  ## lint, types, migrations, deployment settings
 	@$(BIN)/ruff check .

@@ -77,6 +77,7 @@ urlpatterns = [
     path("saes/<uuid:sae_id>/jobs", sae_jobs.jobs, name="sae_jobs"),
     path("saes/<uuid:sae_id>/evaluate", sae_jobs.evaluate, name="evaluate_sae"),
     path("saes/<uuid:sae_id>/collect", sae_jobs.collect, name="collect_features"),
+    path("saes/<uuid:sae_id>/export", sae_jobs.export, name="export_sae"),
     path("saes/<uuid:sae_id>/text", sae_jobs.read_text, name="read_text"),
     path("saes/<uuid:sae_id>/features/<int:latent>", sae.feature, name="feature"),
     path("cache", cache.cache, name="cache"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from trainings.models import Dataset, LanguageModel, Sae
 
-from .engine.saved.card import Facts
+from .engine.config.facts import Facts
 
 
 def facts_of(sae: Sae, licence: str = "") -> Facts:

@@ -9,6 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -23,6 +24,7 @@ from workers.engine.config.sae_job import SaeJobKind, SaeJobSpec
 from . import supervisor
 from .recorder import LeaseLost
 from .rehearsal import ShuttingDown
+from .sae_facts import facts_of
 
 logger = logging.getLogger(__name__)
 
@@ -91,8 +93,16 @@ def spec(job: SaeJob) -> SaeJobSpec:
         model_path=job.tokenization.model.folder,
         tokens_path=job.tokenization.folder,
         text=job.text,
+        **_export(job),
         **({} if held_out is None else {"held_out_tokens": held_out}),
     )
+
+
+def _export(job: SaeJob) -> dict[str, Any]:
+    if job.kind != SaeJob.Kind.EXPORT:
+        return {}
+    facts = asdict(facts_of(job.sae))
+    return {"format": job.format, "out": job.sae.export_path(job.format), "facts": facts}
 
 
 def _result(job: SaeJob, row: _Row) -> dict[str, Any]:

@@ -80,6 +80,26 @@ def test_a_text_is_probed(api: Client, sae: Sae) -> None:
     assert post(api, sae, "activations", text="x" * 20_001).status_code == 422
 
 
+def test_an_export_is_asked_for_and_its_files_are_sent(
+    api: Client, sae: Sae, tmp_path: Path
+) -> None:
+    answer = post(api, sae, "exports", format="sparsify")
+    assert (answer.status_code, answer.json()["format"]) == (202, "sparsify")
+    assert post(api, sae, "exports", format="sparsify").json()["id"] == answer.json()["id"]
+    assert post(api, sae, "exports", format="saelens").json()["id"] != answer.json()["id"]
+    assert post(api, sae, "exports", format="pickle").status_code == 422
+    folder = sae.export_path("sparsify") / "layers.1"
+    folder.mkdir(parents=True)
+    (folder / "cfg.json").write_text("{}")
+    (tmp_path / "secret").write_text("hush")
+    (folder / "link").symlink_to(tmp_path / "secret")
+    address = f"/api/v1/saes/{sae.pk}/exports"
+    sent = api.get(f"{address}/sparsify/layers.1/cfg.json")
+    assert b"".join(sent) == b"{}"  # type: ignore[arg-type]
+    for wrong in ("sparsify/layers.1/link", "sparsify/../../secret", "../secret", "sparsify/none"):
+        assert api.get(f"{address}/{wrong}").status_code == 404
+
+
 def test_latents_are_listed_searched_and_read(api: Client, sae: Sae) -> None:
     assert post(api, sae, "collect-features").status_code == 202
     found = get(api, sae, "features?sort=id&descending=false&limit=3&offset=5")

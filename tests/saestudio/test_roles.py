@@ -215,6 +215,7 @@ API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "saes/{sae}/evaluate", {}),
     ("post", "saes/{sae}/collect-features", {}),
     ("post", "saes/{sae}/activations", {"text": "a text"}),
+    ("post", "saes/{sae}/exports", {"format": "saelens"}),
 )
 
 

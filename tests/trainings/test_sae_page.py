@@ -39,7 +39,7 @@ def with_features(sae: Sae, count: int = 120) -> Sae:
 
 def a_job(sae: Sae, kind: str = "evaluate", **changes: Any) -> SaeJob:
     text = changes.pop("text", "")
-    job = SaeJob.objects.ask(sae, SaeJob.Kind(kind), sae.text, text)
+    job = SaeJob.objects.ask(sae, SaeJob.Kind(kind), sae.text, text=text)
     SaeJob.objects.filter(pk=job.pk).update(**changes)
     job.refresh_from_db()
     return job
@@ -116,6 +116,28 @@ def test_jobs_renew_themselves_and_ask_for_the_page_once_one_has_ended(
     assert "It has no layer 9." in page(client, sae)
     a_job(sae, status="done")
     assert "It has no layer 9." not in page(client, sae)
+
+
+def test_an_export_is_written_and_its_proof_shown(client: Client, sae: Sae, nudges: Any) -> None:
+    assert page(client, sae).count("not written yet") == 3
+    client.post(f"/saes/{sae.pk}/export", {"format": "sparsify"})
+    job = SaeJob.objects.get()
+    assert (job.kind, job.format) == ("export", "sparsify")
+    sae.export_path("sparsify").mkdir(parents=True)
+    proof = {
+        "read_by": "eai-sparsify 1.3.3",
+        "max_difference": 2e-7,
+        "digest": "ab" * 32,
+        "files": {"layers.1/cfg.json": {"bytes": 123, "sha256": "cd" * 32}},
+    }
+    SaeJob.objects.update(status="done", result=proof, ended_at=timezone.now())
+    found = page(client, sae)
+    for word in ("read by eai-sparsify 1.3.3", "2.000e-7", "ab" * 32, "layers.1/cfg.json"):
+        assert word in found
+    sae.export_path("sparsify").rmdir()
+    assert "eai-sparsify 1.3.3" not in page(client, sae)
+    client.post(f"/saes/{sae.pk}/export", {"format": "pickle"})
+    assert SaeJob.objects.count() == 1
 
 
 def test_latents_are_listed_sorted_and_searched(client: Client, sae: Sae, nudges: Any) -> None:

@@ -29,7 +29,7 @@ def sae(tmp_path: Path) -> Sae:
 
 
 def ask(sae: Sae, kind: str = "evaluate", text: str = "") -> SaeJob:
-    return SaeJob.objects.ask(sae, SaeJob.Kind(kind), sae.text, text)
+    return SaeJob.objects.ask(sae, SaeJob.Kind(kind), sae.text, text=text)
 
 
 def run(job: SaeJob) -> SaeJob:
@@ -43,7 +43,7 @@ def said(**line: Any) -> str:
 
 
 def test_the_engine_evaluates_collects_and_probes(home: Path, tmp_path: Path) -> None:
-    """With the real engine on a real folder; three processes."""
+    """With the real engine on a real folder; four processes."""
     seed()
     sae = an_sae(tmp_path / "attempt-1" / "none")
     folder = write(tmp_path / "attempt-1" / "sae", random_sae(W_enc=random_sae().W_enc * 40))
@@ -59,7 +59,13 @@ def test_the_engine_evaluates_collects_and_probes(home: Path, tmp_path: Path) ->
     assert FeatureTable(sae.features_path).count == collected.result["latents_alive"]
     probed = run(ask(sae, "probe", "w4 w5 w60"))
     assert probed.result["tokens"] == ["w4", "w5", "w60"]
-    assert [job.progress for job in SaeJob.objects.all()] == [1.0, 1.0, 1.0]
+    written = run(SaeJob.objects.ask(sae, SaeJob.Kind.EXPORT, sae.text, format="sparsify"))
+    assert written.status == "done", written.error_message
+    assert written.result["max_difference"] < 1e-5
+    card = (sae.export_path("sparsify") / "README.md").read_text()
+    assert "tiny-llama" in card
+    assert f"{sae.evaluation['ce_recovered']:.4g}" in card
+    assert [job.progress for job in SaeJob.objects.all()] == [1.0] * 4
 
 
 def test_what_the_child_finds_is_the_saes_on_its_own_text_alone(sae: Sae, child: Install) -> None:

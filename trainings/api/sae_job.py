@@ -30,12 +30,17 @@ class TextIn(Schema):
     text: Annotated[str, Field(min_length=1, max_length=20_000)]
 
 
+class ExportIn(Schema):
+    format: Literal["saelens", "sparsify", "safetensors"]
+
+
 class JobOut(Schema):
     """`result` holds what the job found once `status` is done; docs/formats.md names its parts."""
 
     id: UUID
     sae_id: UUID
-    kind: Literal["evaluate", "features", "probe"]
+    kind: Literal["evaluate", "features", "probe", "export"]
+    format: str
     tokenization_id: UUID
     status: Literal["pending", "running", "done", "failed"]
     progress: float
@@ -95,6 +100,21 @@ def activations(request: HttpRequest, pk: UUID, payload: TextIn) -> Any:
     return 202, _asked(request, pk, SaeJob.Kind.PROBE, None, text)
 
 
+@router.post("/{uuid:pk}/exports", response={202: JobOut, 404: Errors, 422: Errors})
+def export(request: HttpRequest, pk: UUID, payload: ExportIn) -> Any:
+    """Write it for another tool, with a model card; the job's result is the proof of it."""
+    return 202, _asked(request, pk, SaeJob.Kind.EXPORT, None, format=payload.format)
+
+
+@router.get("/{uuid:pk}/exports/{format}/{path:name}", response={200: None, 404: Errors})
+def get_exported(request: HttpRequest, pk: UUID, format: str, name: str) -> HttpResponseBase:
+    """A file of an export, by the names that its job's result has."""
+    path = _sae(pk).exported_file(format, name)
+    if path is None:
+        raise Http404
+    return SentFile(path, path.name)
+
+
 @router.get("/{uuid:pk}/jobs", response={200: list[JobOut], 404: Errors, 422: Errors})
 def list_jobs(
     request: HttpRequest, pk: UUID, limit: Annotated[int, Query(ge=1, le=200)] = 50
@@ -149,12 +169,17 @@ def get_table(request: HttpRequest, pk: UUID) -> HttpResponseBase:
 
 
 def _asked(
-    request: HttpRequest, pk: UUID, kind: SaeJob.Kind, tokenization_id: UUID | None, text: str = ""
+    request: HttpRequest,
+    pk: UUID,
+    kind: SaeJob.Kind,
+    tokenization_id: UUID | None,
+    text: str = "",
+    format: str = "",
 ) -> SaeJob:
     sae = _sae(pk)
     own = Tokenization.objects.ready().filter(model=sae.language_model)
     on = get_object_or_404(own, pk=tokenization_id) if tokenization_id else sae.text
-    return SaeJob.objects.ask(sae, kind, on, text, request.user)
+    return SaeJob.objects.ask(sae, kind, on, text=text, format=format, owner=request.user)
 
 
 def _sae(pk: UUID) -> Sae:

@@ -11,9 +11,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 
 from trainings.models import Sae
-
-# Those of workers.engine.saved.formats.Format.
-FORMATS = ("saelens", "sparsify", "safetensors")
+from workers.engine.config.sae_job import FORMATS
 
 
 def add_options(parser: CommandParser, default: str) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from trainings.models import Sae, SaeJob
+from trainings.models import SaeJob
 from workers import sae_jobs
 
 from . import naming
@@ -31,7 +31,7 @@ class SaeCommand(BaseCommand):
         parser.add_argument("--json", action="store_true", help="One object on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        sae = sae_of(options["training"])
+        sae = naming.sae(options["training"])
         job = SaeJob.objects.ask(sae, self.kind, naming.text_of(sae, options["on"]))
         stream = sys.stderr if options["json"] else sys.stdout
         with quiet(options["verbosity"]), Display(stream, str(job)) as display:
@@ -45,16 +45,6 @@ class SaeCommand(BaseCommand):
     def facts(self, result: dict[str, Any]) -> str:
         """What was found, in a few lines."""
         raise NotImplementedError
-
-
-def sae_of(text: str) -> Sae:
-    """The SAE of the training that is named so. Raises `CommandError`."""
-    run = naming.training(text)
-    sae = Sae.objects.visible().filter(training=run).first()
-    if sae is None or not sae.folder.is_dir():
-        raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
-    found: Sae = sae
-    return found
 
 
 def _watch(job: SaeJob, display: Display) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.db import models
 from django.db.models.functions import Now
 
-from workers.engine.config.sae_job import FEATURES_FILE
+from workers.engine.config.sae_job import FEATURES_FILE, FORMATS
 
 if TYPE_CHECKING:
     from .catalog import LanguageModel, Tokenization
@@ -67,6 +67,18 @@ class Sae(models.Model):
     @property
     def folder(self) -> Path:
         return Path(self.path)
+
+    def export_path(self, format: str) -> Path:
+        """Where it is written in another tool's format."""
+        return self.folder.with_name("exports") / format
+
+    def exported_file(self, format: str, name: str) -> Path | None:
+        """A file of an export that is there, and no link out of it."""
+        if format not in FORMATS:
+            return None
+        folder = self.export_path(format).resolve()
+        path = (folder / name).resolve()
+        return path if path.is_relative_to(folder) and path.is_file() else None
 
     @property
     def features_path(self) -> Path:

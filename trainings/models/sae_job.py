@@ -1,4 +1,4 @@
-"""What is to be done with an SAE once it is there: evaluated, its features collected, probed."""
+"""What is to be done with an SAE: evaluated, features collected, a text read, an export written."""
 
 from __future__ import annotations
 
@@ -35,19 +35,24 @@ class SaeJobQuerySet(LeasedQuerySet):
         sae: Sae,
         kind: SaeJob.Kind,
         tokenization: catalog.Tokenization,
+        *,
         text: str = "",
+        format: str = "",
         owner: Any = None,
     ) -> SaeJob:
         """A job of this kind on this text; the one that is under way, if there is one."""
-        key = _key(kind, tokenization, text)
-        asked = {"kind": kind, "tokenization": tokenization, "text": text, "owner": owner}
+        key = _key(kind, tokenization, text, format)
+        asked = {"kind": kind, "tokenization": tokenization, "owner": owner}
+        asked |= {"text": text, "format": format}
         try:
             with transaction.atomic():
                 job: SaeJob = self.create(sae=sae, key=key, **asked)
         except IntegrityError:
             under_way = self.unfinished().filter(sae=sae, key=key).first()
             # It ended between the two: then this is a new one.
-            return under_way or self.ask(sae, kind, tokenization, text, owner)
+            return under_way or self.ask(
+                sae, kind, tokenization, text=text, format=format, owner=owner
+            )
         nudge.sae_job(job)
         return job
 
@@ -86,6 +91,7 @@ class SaeJob(Leased):
         EVALUATE = "evaluate", "Evaluation"
         FEATURES = "features", "Features"
         PROBE = "probe", "Text"
+        EXPORT = "export", "Export"
 
     class Status(models.TextChoices):
         PENDING = "pending", "Pending"
@@ -98,6 +104,7 @@ class SaeJob(Leased):
     kind = models.CharField(max_length=20, choices=Kind.choices)
     tokenization = models.ForeignKey(catalog.Tokenization, models.CASCADE, related_name="+")
     text = models.TextField(blank=True, default="", help_text="What a probe reads.")
+    format = models.CharField(max_length=20, blank=True, default="")
     key = models.CharField(max_length=64, help_text="What it has in common with the same job.")
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING)
     progress = models.FloatField(default=0.0, help_text="Share done, 0 to 1.")
@@ -134,8 +141,8 @@ class SaeJob(Leased):
         return self.status in (self.Status.PENDING, self.Status.RUNNING)
 
 
-def _key(kind: str, tokenization: catalog.Tokenization, text: str) -> str:
-    whole = json.dumps([kind, str(tokenization.pk), text])
+def _key(kind: str, tokenization: catalog.Tokenization, text: str, format: str) -> str:
+    whole = json.dumps([kind, str(tokenization.pk), text, format])
     return hashlib.sha256(whole.encode()).hexdigest()
 
 

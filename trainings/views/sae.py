@@ -16,6 +16,7 @@ from workers.engine.features import FeatureTable, UnreadableTable
 
 from .cards import Card
 from .density import density
+from .exports import exports
 from .feature import Shown
 from .feature_list import listed
 from .pages import ids_of
@@ -69,6 +70,7 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
         "listed": listed(request, shown.table) if shown.table else None,
         "read": _read(request, found),
         "others": _elsewhere(found),
+        "exports": exports(found),
         "collecting": any(j.under_way and j.kind == SaeJob.Kind.FEATURES for j in jobs),
         "evaluating": any(j.under_way and j.kind == SaeJob.Kind.EVALUATE for j in jobs),
     }

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
 from trainings.models import Sae, SaeJob, Tokenization
+from workers.engine.config.sae_job import FORMATS
 
 from .pages import ids_of
 from .sae import shown_jobs
@@ -29,6 +30,16 @@ def collect(request: HttpRequest, sae_id: UUID) -> HttpResponse:
 
 
 @require_POST
+def export(request: HttpRequest, sae_id: UUID) -> HttpResponse:
+    """Write it for another tool."""
+    format = request.POST.get("format", "")
+    if format not in FORMATS:
+        messages.error(request, f"Choose one of {', '.join(FORMATS)}.")
+        return HttpResponseRedirect(f"{_address(sae_id)}#use")
+    return _asked(request, sae_id, SaeJob.Kind.EXPORT, "use", format)
+
+
+@require_POST
 def read_text(request: HttpRequest, sae_id: UUID) -> HttpResponse:
     """See which latents a text activates."""
     sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
@@ -37,7 +48,7 @@ def read_text(request: HttpRequest, sae_id: UUID) -> HttpResponse:
     if not text.strip() or len(text) > MAX_TEXT:
         messages.error(request, f"Type a text of at most {MAX_TEXT:,} characters.")
         return HttpResponseRedirect(f"{_address(sae_id)}#text")
-    job = SaeJob.objects.ask(sae, SaeJob.Kind.PROBE, sae.text, text, request.user)
+    job = SaeJob.objects.ask(sae, SaeJob.Kind.PROBE, sae.text, text=text, owner=request.user)
     return HttpResponseRedirect(f"{_address(sae_id)}?text={job.pk}#text")
 
 
@@ -54,9 +65,11 @@ def jobs(request: HttpRequest, sae_id: UUID) -> HttpResponse:
     return response
 
 
-def _asked(request: HttpRequest, sae_id: UUID, kind: SaeJob.Kind, panel: str) -> HttpResponse:
+def _asked(
+    request: HttpRequest, sae_id: UUID, kind: SaeJob.Kind, panel: str, format: str = ""
+) -> HttpResponse:
     sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
-    SaeJob.objects.ask(sae, kind, _text(request, sae), owner=request.user)
+    SaeJob.objects.ask(sae, kind, _text(request, sae), format=format, owner=request.user)
     return HttpResponseRedirect(f"{_address(sae_id)}#{panel}")
 
 

@@ -20,7 +20,8 @@ from .export import ExportError
 from .failure import TrainingError
 from .model import ModelError
 from .rehearsal import rehearse
-from .saved import UnreadableSae
+from .saved import CannotExport, UnreadableSae
+from .saved.proof import NotProved
 from .tokens import TokenizeError
 from .train import train
 from .voice import Voice
@@ -34,6 +35,8 @@ _SENTENCES = (
     TrainingError,
     ExportError,
     UnreadableSae,
+    CannotExport,
+    NotProved,
 )
 # No space on the device, over one's quota, over the largest file allowed.
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)

@@ -12,19 +12,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from .config.facts import Facts
 from .config.sae_job import SaeJobKind, SaeJobSpec
 from .evaluation import evaluate_saved
 from .features.collect import collect_features
 from .features.probe import probe
 from .run import sentence
+from .saved.export_job import export_saved
+from .saved.formats import Format
 
 log = logging.getLogger(__name__)
 
 Progress = Callable[[float, str], None]
+
+
+def _export(spec: SaeJobSpec, progress: Progress) -> dict[str, Any]:
+    progress(0.0, "Writing and reading back")
+    assert spec.out is not None
+    facts = Facts(**spec.facts)
+    return export_saved(spec.sae_path, Format(spec.format), spec.out, facts)
+
+
 _WORK: dict[SaeJobKind, Callable[[SaeJobSpec, Progress], dict[str, Any]]] = {
     "evaluate": evaluate_saved,
     "features": collect_features,
     "probe": probe,
+    "export": _export,
 }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 # The name of the table that a features job makes beside the SAE's folder.
 FEATURES_FILE = "features.sqlite"
-SaeJobKind = Literal["evaluate", "features", "probe"]
+SaeJobKind = Literal["evaluate", "features", "probe", "export"]
+# Formats in which an SAE can be written; `workers.engine.saved.formats.Format` has the same.
+FORMATS = ("saelens", "sparsify", "safetensors")
 
 
 class SaeJobSpec(BaseModel):
@@ -17,8 +19,8 @@ class SaeJobSpec(BaseModel):
 
     An SAE is evaluated on the contexts that its training held out, `held_out_tokens` of them at
     most; on `splice_tokens` of these (None: as many as the device does in about a minute) the model
-    is run to its end. The features' examples come from
-    `feature_tokens` of the same text. A probe reads `text`.
+    is run to its end. The features' examples come from `feature_tokens` of the same text. A probe
+    reads `text`. An export writes `out` in `format`, with a model card of `facts` (`facts.Facts`).
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -31,6 +33,9 @@ class SaeJobSpec(BaseModel):
     splice_tokens: int | None = Field(default=None, ge=1)
     feature_tokens: int = Field(default=262_144, ge=1)
     text: str = ""
+    format: str = ""
+    out: Path | None = None
+    facts: dict[str, Any] = Field(default_factory=dict)
     device: str = "auto"
 
     @classmethod

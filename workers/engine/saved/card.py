@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+from ..config.facts import Facts
 from . import plain
 from .formats import Format
 from .hook_names import lens_name
@@ -45,24 +46,6 @@ _NUMBERS = {
     "kl_zero": "KL divergence with zeros",
     "kl_recovered": "KL divergence recovered",
 }
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What the SAE's folder does not say; what is empty is not known."""
-
-    name: str
-    architecture: str = ""
-    model: str = ""
-    model_on_hub: str = ""
-    dataset: str = ""
-    dataset_on_hub: str = ""
-    licence: str = ""
-    steps: int | None = None
-    tokens: int | None = None
-    context_length: int | None = None
-    hyperparameters: dict[str, Any] = field(default_factory=dict)
-    evaluation: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoint import replace
-from .card import Facts, Source, markdown
+from ..config.facts import Facts
+from .card import Source, markdown
 from .folder import open_sae
 from .formats import Format, place_of, write
 from .proof import CARD, Proof, prove
