@@ -9,18 +9,42 @@ import torch
 from torch import Tensor
 
 from workers.engine import micro
-from workers.engine.sae import JumpRelu, Sae, Skip, Standard, Transcoder, Weights, dense
+from workers.engine.sae import (
+    BatchTopK,
+    JumpRelu,
+    Matryoshka,
+    Sae,
+    Skip,
+    Standard,
+    Transcoder,
+    Weights,
+    dense,
+)
 from workers.engine.sae.activation import Activation
+from workers.engine.sae.batch import TopOfBatch
 from workers.engine.sae.dense import Products
 from workers.engine.sae.jump import Jump
+from workers.engine.sae.nested import Nested
 from workers.engine.sae.relu import Relu
 from workers.engine.sae.topk import TopK
 
 B, D, F, K = 24, 10, 41, 5
 COEFFICIENT, BANDWIDTH, AUXK = 0.01, 0.7, 1 / 32
 DEAD = torch.tensor([1, 4, 9, 13, 22, 27, 30, 38])  # more than the auxiliary loss may use
+ENDS = (3, 16, F)
 ARCHITECTURES = (Standard, JumpRelu, Skip, Transcoder)
 Loss = Callable[[Weights, Tensor, Tensor], Tensor]
+
+
+def split_loss(loss: Loss, parts: int) -> Loss:
+    """The mean over micro-batches, each of which selects for itself."""
+
+    def mean(w: Weights, x: Tensor, t: Tensor) -> Tensor:
+        size = -(-len(x) // parts)
+        pairs = zip(x.split(size), t.split(size), strict=True)
+        return torch.stack([len(a) / len(x) * loss(w, a, b) for a, b in pairs]).sum()
+
+    return mean
 
 
 def make(threshold: bool) -> tuple[Weights, Tensor, Tensor]:
@@ -48,10 +72,26 @@ def jump_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
 
 
 def topk_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
-    pre = x @ w["W_enc"].T + w["b_enc"]
-    left = (t - only_top(pre, K) @ w["W_dec"] - w["b_dec"]).detach()
-    dead = only_top(pre[:, DEAD], min(D // 2, len(DEAD))) @ w["W_dec"][DEAD]
-    return mse(w, only_top(pre, K), t) + AUXK * (dead - left).square().mean()
+    z = only_top(x @ w["W_enc"].T + w["b_enc"], K)
+    return mse(w, z, t) + auxiliary_loss(w, x, t, z)
+
+
+def batch_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
+    z = only_largest(x @ w["W_enc"].T + w["b_enc"], K * len(x))
+    return mse(w, z, t) + auxiliary_loss(w, x, t, z)
+
+
+def nested_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
+    z = only_largest(x @ w["W_enc"].T + w["b_enc"], K * len(x))
+    prefixes = [torch.cat([z[:, :m], torch.zeros_like(z[:, m:])], 1) for m in ENDS]
+    return torch.stack([mse(w, p, t) for p in prefixes]).mean() + auxiliary_loss(w, x, t, z)
+
+
+def auxiliary_loss(w: Weights, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
+    pre = x @ w["W_enc"][DEAD].T + w["b_enc"][DEAD]
+    left = (t - z @ w["W_dec"] - w["b_dec"]).detach()
+    dead = only_top(pre, min(D // 2, len(DEAD))) @ w["W_dec"][DEAD]
+    return AUXK * (dead - left).square().mean()
 
 
 def mse(w: Weights, z: Tensor, t: Tensor) -> Tensor:
@@ -63,12 +103,33 @@ def only_top(pre: Tensor, k: int) -> Tensor:
     return pre.relu() * kept
 
 
-def cases() -> list[tuple[type[Sae], Activation, Loss]]:
-    own: list[tuple[type[Sae], Activation, Loss]] = [
+def only_largest(pre: Tensor, n: int) -> Tensor:
+    flat = pre.flatten()
+    kept = torch.zeros_like(flat).scatter(0, flat.topk(n).indices, 1.0)
+    return pre.relu() * kept.view_as(pre)
+
+
+Case = tuple[type[Sae], Activation, Loss]
+
+
+def by_token() -> list[Case]:
+    """Those whose latents at a token depend on that token alone."""
+    own: list[Case] = [
         (a, Jump(BANDWIDTH), jump_loss) if a is JumpRelu else (a, Relu(), relu_loss)
         for a in ARCHITECTURES
     ]
     return own + [(a, TopK(K, AUXK), topk_loss) for a in ARCHITECTURES]
+
+
+def over_batch() -> list[Case]:
+    return [
+        (BatchTopK, TopOfBatch(K, AUXK), batch_loss),
+        (Matryoshka, Nested(K, AUXK, ends=ENDS), nested_loss),
+    ]
+
+
+def name(value: object) -> str:
+    return str(getattr(value, "__name__", type(value).__name__))
 
 
 @pytest.fixture(params=["sparse", "dense"])
@@ -107,8 +168,8 @@ def check(
 
 @pytest.mark.parametrize(
     ("architecture", "activation", "loss"),
-    cases(),
-    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+    by_token() + over_batch(),
+    ids=name,
 )
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("target", ["same layer", "other layer"])
@@ -129,8 +190,8 @@ def test_gradients_equal_autograd(
 
 @pytest.mark.parametrize(
     ("architecture", "activation", "loss"),
-    cases(),
-    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+    by_token(),
+    ids=name,
 )
 @pytest.mark.parametrize("micro_batches", [2, 4, 5, 8])  # of 24 tokens: 5 leaves a shorter last
 def test_micro_batches_add_up_to_the_whole_batch(
@@ -144,6 +205,19 @@ def test_micro_batches_add_up_to_the_whole_batch(
     assert parts.fired_F.tolist() == whole.fired_F.tolist()
     for name in ("reconstruction_loss", "l0", "l1", "residual_BO"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), msg=name)
+
+
+@pytest.mark.parametrize(("architecture", "activation", "loss"), over_batch(), ids=name)
+@pytest.mark.parametrize("micro_batches", [2, 5])
+def test_what_selects_over_a_batch_selects_within_each_micro_batch(
+    architecture: type[Sae], activation: Activation, loss: Loss, micro_batches: int
+) -> None:
+    w, x, y = make(threshold=False)
+    sae = architecture(w, activation)
+    check(sae, split_loss(loss, micro_batches), w, x, y, DEAD, 1e-12, micro_batches)
+    coefficient = torch.zeros((), dtype=torch.float64)
+    parts = micro.step(sae, x, y, coefficient, DEAD, micro_batches)
+    assert int(parts.fired_F.sum()) == K * B  # as many as of the whole batch
 
 
 @pytest.mark.parametrize("shift", [-100.0, -1.5, 0.0, 1.5, 100.0])
@@ -170,7 +244,17 @@ def topk_alone(w: Weights, x: Tensor, t: Tensor, k: int) -> Tensor:
     return mse(w, only_top(x @ w["W_enc"].T + w["b_enc"], k), t)
 
 
-@pytest.mark.parametrize("activation", [Relu(), Jump(BANDWIDTH), TopK(K, AUXK)])
+@pytest.mark.parametrize(
+    "activation",
+    [
+        Relu(),
+        Jump(BANDWIDTH),
+        TopK(K, AUXK),
+        TopOfBatch(K, AUXK),
+        Nested(K, AUXK, ends=ENDS),
+    ],
+    ids=name,
+)
 def test_bfloat16_products_give_nearly_the_same(activation: Activation, path: str) -> None:
     w, x, _ = make(threshold=isinstance(activation, Jump))
     single = {name: value.float() for name, value in w.items()}

@@ -46,6 +46,8 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "skip, top k": ("skip", {"top_k_sparsity": 2.0}),
     "transcoder": ("transcoder", {"resample_steps": 8}),
     "transcoder, top k": ("transcoder", {"top_k_sparsity": 2.0}),
+    "batchtopk": ("batchtopk", {"target_l0": 3}),
+    "matryoshka": ("matryoshka", {"target_l0": 3}),
 }
 
 

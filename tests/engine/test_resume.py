@@ -24,6 +24,9 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "skip under layer norm": ("skip", {"normalize_activations": "layer_norm"}),
     "transcoder with resampling": ("transcoder", {"resample_steps": 8}),
     "topk with dead latents": ("standard", {"top_k_sparsity": 2.0}),
+    "batchtopk with dead latents": ("batchtopk", {"target_l0": 3}),
+    "matryoshka with dead latents": ("matryoshka", {"target_l0": 3}),
+    "batchtopk with resampling": ("batchtopk", {"target_l0": 3, "resample_steps": 8}),
 }
 
 

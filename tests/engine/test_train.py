@@ -19,7 +19,7 @@ from workers.engine.tokens import TokenizeError, tokenize
 from workers.engine.train import TrainingError, train
 
 MakeSpec = Callable[..., RunSpec]
-ARCHITECTURES = ("standard", "jumprelu", "skip", "transcoder")
+ARCHITECTURES = ("standard", "jumprelu", "skip", "transcoder", "batchtopk", "matryoshka")
 
 
 def run(spec: RunSpec, run_dir: Path, stop: Callable[[], bool] = bool) -> list[events.Event]:

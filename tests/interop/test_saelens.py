@@ -26,10 +26,11 @@ __all__ = ["families", "make_spec", "model_folder", "tokens_folder"]
 MakeSpec = Callable[..., RunSpec]
 SAES = [
     (architecture, top_k, method)
-    for architecture in ("standard", "jumprelu")
+    for architecture in ("standard", "jumprelu", "batchtopk", "matryoshka")
     for top_k in (None, 5.0)
     for method in ("none", "constant_norm", "layer_norm")
 ]
+NAMES = {"skip": "skip_transcoder", "batchtopk": "jumprelu", "matryoshka": "jumprelu"}
 TRANSCODERS = [(a, None, m) for a in ("transcoder", "skip") for m in ("none", "constant_norm")]
 
 
@@ -60,8 +61,7 @@ def test_saelens_reconstructs_the_same(
     )
     assert exported.format == "saelens"
     name = compare(tmp_path / "sae", state, evaluation.sample.x, evaluation.sample.y)
-    own = "skip_transcoder" if architecture == "skip" else architecture
-    assert name == ("topk" if top_k else own)
+    assert name == ("topk" if plan.top_k else NAMES.get(architecture, architecture))
 
 
 def test_a_jumprelu_transcoder_is_loaded_as_one(make_spec: MakeSpec, tmp_path: Path) -> None:
@@ -83,6 +83,8 @@ def test_a_jumprelu_transcoder_is_loaded_as_one(make_spec: MakeSpec, tmp_path: P
         ("standard", 5.0),
         ("skip", None),
         ("transcoder", None),
+        ("batchtopk", 5.0),
+        ("matryoshka", None),
     ],
 )
 def test_a_trained_sae_reaches_the_same_fvu_in_saelens(

@@ -20,6 +20,7 @@ def advance(state: State, plan: Plan, batch: Activations) -> int:
     )
     state.optimizer.step(step.gradients, learning_rate(plan, number))
     project(sae.weights)
+    sae.observe(step)
     state.penalty.observe(number, step.l0, step.loss / step.reconstruction_loss - 1)
     state.dead.add(step.fired_F, len(batch))
     state.step = number

@@ -68,10 +68,11 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         temporary.mkdir(parents=True)
-        write_tensors(temporary / _WEIGHTS, folded(sae, normalizer))
+        weights = folded(sae, normalizer)
+        write_tensors(temporary / _WEIGHTS, weights)
         log_frequency_F = evaluation.frequency_F.clamp_min(1e-10).log10()
         write_tensors(temporary / _SPARSITY, {"sparsity": log_frequency_F})
-        config = _config(sae, normalizer, plan, why_plain)
+        config = _config(weights, normalizer, plan, why_plain)
         write_json(temporary / _CONFIG, config | {"metadata": _metadata(plan, spec) | metadata})
         difference = _compare(temporary, sae, normalizer, evaluation.sample)
         crash.point("export.written")
@@ -87,15 +88,16 @@ def export(
 def folded(sae: Sae, normalizer: Normalizer) -> Weights:
     """Weights that take and give raw activations, in SAELens's orientation: W_enc [D, F]."""
     w, s_in, s_out = sae.weights, normalizer.scale_in, normalizer.scale_out
+    read = sae.activation.inference(w)
     # One matrix in float64 at a time: this must not take more memory than training did.
     weights = {
-        "W_enc": w["W_enc"].to(torch.float64, copy=True).mul_(s_in).float().T,
-        "b_enc": w["b_enc"],
+        "W_enc": read["W_enc"].to(torch.float64, copy=True).mul_(s_in).float().T,
+        "b_enc": read["b_enc"],
         "W_dec": w["W_dec"].to(torch.float64, copy=True).div_(s_out).float(),
         "b_dec": w["b_dec"].double() / s_out,
     }
-    if "threshold" in w:
-        weights["threshold"] = w["threshold"]
+    if "threshold" in read:
+        weights["threshold"] = read["threshold"]
     if sae.has_skip:
         identity = torch.eye(len(w["b_dec"]), dtype=torch.float64, device=w["b_dec"].device)
         weights["W_skip"] = identity * (s_in / s_out)
@@ -156,16 +158,16 @@ def _compare(folder: Path, sae: Sae, normalizer: Normalizer, sample: Activations
 def _why_plain(plan: Plan) -> str:
     """Why SAELens cannot hold this SAE; empty where it can."""
     h, two_sided = plan.hyperparameters, plan.architecture in _TWO_SIDED
-    if two_sided and plan.k is not None:
+    if two_sided and plan.top_k is not None:
         return f"SAELens has no TopK {plan.architecture.label.lower()}"
     if two_sided and h.normalize_activations == "layer_norm":
         return f"SAELens cannot scale the output of a {plan.architecture.label.lower()} per token"
     return ""
 
 
-def _config(sae: Sae, normalizer: Normalizer, plan: Plan, why_plain: str) -> dict[str, Any]:
+def _config(weights: Weights, normalizer: Normalizer, plan: Plan, why_plain: str) -> dict[str, Any]:
     config: dict[str, Any] = {
-        "architecture": _architecture(sae, plan, why_plain),
+        "architecture": _architecture(weights, plan),
         "d_in": plan.d_in,
         "d_sae": plan.d_sae,
         "dtype": "float32",
@@ -174,22 +176,22 @@ def _config(sae: Sae, normalizer: Normalizer, plan: Plan, why_plain: str) -> dic
         "normalize_activations": "layer_norm" if normalizer.method == "layer_norm" else "none",
         "reshape_activations": "none",
     }
-    if plan.k is not None:
-        config |= {"k": plan.k, "rescale_acts_by_decoder_norm": False}
+    if plan.top_k is not None:
+        config |= {"k": plan.top_k, "rescale_acts_by_decoder_norm": False}
     if plan.architecture in _TWO_SIDED:
         config["d_out"] = plan.d_out
     if why_plain:
-        config |= {"format": "sae-studio", "activation": "topk" if plan.k else "relu"}
+        config |= {"format": "sae-studio", "activation": "topk" if plan.top_k else "relu"}
         config["why_not_saelens"] = why_plain
     return config
 
 
-def _architecture(sae: Sae, plan: Plan, why_plain: str) -> str:
+def _architecture(weights: Weights, plan: Plan) -> str:
     """SAELens's name for it; a plain folder has the nearest one and says what differs."""
-    jump = "jumprelu" if "threshold" in sae.weights else ""
+    jump = "jumprelu" if "threshold" in weights else ""
     if plan.architecture in _TWO_SIDED:
         return "_".join(part for part in (jump, _TWO_SIDED[plan.architecture]) if part)
-    return "topk" if plan.k is not None else jump or "standard"
+    return "topk" if plan.top_k is not None else jump or "standard"
 
 
 def _metadata(plan: Plan, spec: RunSpec) -> dict[str, Any]:

@@ -10,10 +10,21 @@ from torch import Tensor
 
 from tests.engine import test_gradients as reference
 from tests.engine.test_gradients import AUXK, BANDWIDTH, COEFFICIENT, K, Loss, relative
-from workers.engine.sae import JumpRelu, Sae, Skip, Standard, Step, Transcoder
+from workers.engine.sae import (
+    BatchTopK,
+    JumpRelu,
+    Matryoshka,
+    Sae,
+    Skip,
+    Standard,
+    Step,
+    Transcoder,
+)
 from workers.engine.sae.activation import Activation
+from workers.engine.sae.batch import TopOfBatch
 from workers.engine.sae.gpu import steps
 from workers.engine.sae.jump import Jump
+from workers.engine.sae.nested import Nested
 from workers.engine.sae.relu import Relu
 from workers.engine.sae.topk import TopK
 
@@ -24,6 +35,8 @@ LOSSES: dict[type[Activation], Loss] = {
     Relu: reference.relu_loss,
     Jump: reference.jump_loss,
     TopK: reference.topk_loss,
+    TopOfBatch: reference.batch_loss,
+    Nested: reference.nested_loss,
 }
 
 
@@ -80,6 +93,23 @@ def test_gradients_equal_autograd(
     w, x, other = reference.make(threshold=isinstance(activation, Jump))
     y = x if architecture is Standard else other
     check(architecture(w, activation), x, y, device, reference.DEAD)
+
+
+@pytest.mark.parametrize("filled_up", [False, True])
+@pytest.mark.parametrize(
+    ("architecture", "activation"),
+    [(BatchTopK, TopOfBatch(K, AUXK)), (Matryoshka, Nested(K, AUXK, ends=reference.ENDS))],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
+)
+def test_what_has_no_kernels_of_its_own_takes_its_dead_latents_as_they_do(
+    architecture: type[Sae], activation: Activation, device: torch.device, filled_up: bool
+) -> None:
+    w, x, _ = reference.make(threshold=False)
+    none = torch.full((reference.F - len(reference.DEAD),), reference.F)
+    dead = torch.cat([reference.DEAD, none]) if filled_up else reference.DEAD
+    for value in activation.running.values():
+        value.data = value.to(device)
+    check(architecture(w, activation), x, x, device, dead)
 
 
 @pytest.mark.parametrize("activation", [RELU, JUMP], ids=["relu", "jump"])

@@ -21,16 +21,33 @@ WITHOUT_RANGES: Mapping[str, bool] = {"ranges": False}
 
 
 class Architecture(StrEnum):
-    """The four ways to read a layer; the equations stand in `workers/engine/sae/`."""
+    """The ways to read a layer; the equations stand in `workers/engine/sae/`."""
 
     STANDARD = "standard"
     JUMPRELU = "jumprelu"
     SKIP = "skip"
     TRANSCODER = "transcoder"
+    BATCHTOPK = "batchtopk"
+    MATRYOSHKA = "matryoshka"
 
     @property
     def label(self) -> str:
-        return {"standard": "Standard", "jumprelu": "JumpReLU"}.get(self, self.capitalize())
+        own = {
+            "jumprelu": "JumpReLU",
+            "batchtopk": "BatchTopK",
+            "matryoshka": "Matryoshka BatchTopK",
+        }
+        return own.get(self, self.capitalize())
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether its own activation keeps the K · B largest of a batch."""
+        return self in (Architecture.BATCHTOPK, Architecture.MATRYOSHKA)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is for explaining another layer than the one it reads."""
+        return self in (Architecture.SKIP, Architecture.TRANSCODER)
 
 
 Hook = Literal["resid_post", "mlp_out", "attn_out"]
@@ -130,13 +147,13 @@ class Hyperparameters(BaseModel):
     )
     target_l0: float | None = hyper(
         None,
-        "L0 wanted; a controller then adapts the penalty's weight while training.",
+        "L0 wanted: the penalty's weight is adapted while training; over a batch it is K.",
         section=Section.SPARSITY,
         low=1,
         high=16384,
         unit="active latents per token",
         advanced=False,
-        automatic="the weight stays as given",
+        automatic="the weight stays as given; K over a batch is 64, at most F/16",
     )
     top_k_sparsity: float | None = hyper(
         None,
@@ -171,6 +188,15 @@ class Hyperparameters(BaseModel):
         low=0.001,
         high=10.0,
         only=(Architecture.JUMPRELU,),
+    )
+    matryoshka_groups: int = hyper(
+        5,
+        "Nested groups of latents, each twice as large as the one inside it, up to all latents.",
+        section=Section.SPARSITY,
+        low=2,
+        high=10,
+        unit="groups",
+        only=(Architecture.MATRYOSHKA,),
     )
     sparsity_warmup_steps: int | None = hyper(
         None,

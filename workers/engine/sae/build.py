@@ -9,8 +9,10 @@ from ..config import Architecture, Plan
 from . import dense
 from .activation import Activation
 from .base import Sae, project
+from .batchtopk import BatchTopK
 from .jump import Jump
 from .jumprelu import JumpRelu
+from .matryoshka import Matryoshka
 from .skip import Skip
 from .standard import Standard
 from .step import Weights
@@ -28,6 +30,8 @@ _CLASSES: dict[Architecture, type[Sae]] = {
     Architecture.JUMPRELU: JumpRelu,
     Architecture.SKIP: Skip,
     Architecture.TRANSCODER: Transcoder,
+    Architecture.BATCHTOPK: BatchTopK,
+    Architecture.MATRYOSHKA: Matryoshka,
 }
 
 
@@ -35,6 +39,8 @@ def build(plan: Plan, device: torch.device, products: torch.dtype | None = None)
     """The SAE with random decoder directions from the seed; `start_at` centres it on data."""
     kind = _CLASSES[plan.architecture]
     activation = _activation(plan, kind)
+    for name, value in activation.running.items():
+        activation.running[name] = value.to(device)
     weights = {name: value.to(device) for name, value in _weights(plan, activation).items()}
     return kind(weights, activation, products)
 
@@ -90,9 +96,9 @@ def spread(some_MD: Tensor) -> Tensor:
 
 
 def _activation(plan: Plan, kind: type[Sae]) -> Activation:
-    if plan.k is not None:
-        return TopK(plan.k, plan.hyperparameters.auxk_alpha)
-    return kind.own_activation(plan.hyperparameters)
+    if plan.top_k is not None:
+        return TopK(plan.top_k, plan.hyperparameters.auxk_alpha)
+    return kind.own_activation(plan)
 
 
 def _weights(plan: Plan, activation: Activation) -> Weights:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -15,7 +15,8 @@ class Step:
     """Gradients of the loss and the terms it is made of; everything stays on the device.
 
     `residual_BO` is reconstruction minus target in normalized space. `fired_F` counts tokens.
-    `loss` is reconstruction_loss plus the weighted penalty.
+    `loss` is reconstruction_loss plus the weighted penalty. `seen` are means over the tokens that
+    the activation's `observe` wants to know.
     """
 
     gradients: Weights
@@ -25,6 +26,7 @@ class Step:
     l1: Tensor
     residual_BO: Tensor
     fired_F: Tensor
+    seen: Weights = field(default_factory=dict)
 
 
 def mean_square(residual_BO: Tensor) -> tuple[Tensor, Tensor]:
