@@ -19,6 +19,7 @@ class Migration(migrations.Migration):
                     ("transcoder", "Transcoder"),
                     ("batchtopk", "BatchTopK"),
                     ("matryoshka", "Matryoshka BatchTopK"),
+                    ("gated", "Gated"),
                 ],
                 help_text="Empty: the settings are for any.",
                 max_length=50,

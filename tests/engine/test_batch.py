@@ -67,7 +67,7 @@ def test_the_first_step_sets_the_threshold_and_later_ones_move_it() -> None:
 
 @pytest.mark.parametrize("nested", [False, True])
 def test_below_the_smallest_kept_the_trained_latents_are_the_steps(nested: bool) -> None:
-    w, x, _ = make(threshold=False)
+    w, x, _ = make()
     activation = Nested(K, 0.0, ends=(7, F)) if nested else TopOfBatch(K, 0.0)
     sae = BatchTopK(w, activation)
     step = sae.step(x, x, torch.tensor(COEFFICIENT), None)
@@ -82,7 +82,7 @@ def test_below_the_smallest_kept_the_trained_latents_are_the_steps(nested: bool)
 
 
 def test_micro_batches_tell_the_mean_of_their_smallest() -> None:
-    w, x, _ = make(threshold=False)
+    w, x, _ = make()
     sae, zero = BatchTopK(w, TopOfBatch(K, 0.0)), torch.zeros((), dtype=torch.float64)
     found = micro.step(sae, x, x, zero, None, 3).seen["smallest"]
     each = [sae.step(part, part, zero, None).seen["smallest"] for part in x.split(8)]
@@ -95,7 +95,7 @@ def test_prefixes_double_up_to_all_latents() -> None:
 
 
 def test_a_prefix_with_nothing_active_leaves_the_others_as_they_are() -> None:
-    w, x, _ = make(threshold=False)
+    w, x, _ = make()
     w["b_enc"][:7] -= 100
     whole = BatchTopK(w, TopOfBatch(K, 0.0)).step(x, x, torch.tensor(COEFFICIENT), None)
     step = BatchTopK(w, Nested(K, 0.0, ends=(7, F))).step(x, x, torch.tensor(COEFFICIENT), None)
@@ -109,7 +109,7 @@ def test_a_batch_with_nothing_active_tells_no_threshold() -> None:
     assert float(smallest(torch.empty(0))) == 0.0
     assert float(smallest(torch.tensor([-1.0, 0.0]))) == 0.0
     assert float(smallest(torch.tensor([-1.0, 0.5, 3.0]))) == 0.5
-    w, x, _ = make(threshold=False)
+    w, x, _ = make()
     w["b_enc"] -= 100
     step = BatchTopK(w, TopOfBatch(K, 0.0)).step(x, x, torch.tensor(COEFFICIENT), None)
     assert (float(step.l0), int(step.fired_F.sum()), len(step.fired_F)) == (0.0, 0, F)

@@ -20,12 +20,13 @@ from workers.engine.state import State
 
 WIDTH = 32
 MakeSpec = Callable[..., RunSpec]
+METHODS = ("none", "constant_norm", "layer_norm")
 KINDS = [
     (architecture, method, top_k)
     for architecture in ("standard", "jumprelu", "skip", "transcoder", "batchtopk", "matryoshka")
-    for method in ("none", "constant_norm", "layer_norm")
+    for method in METHODS
     for top_k in (None, 5.0)
-]
+] + [("gated", method, None) for method in METHODS]
 
 
 def make(spec: RunSpec) -> tuple[State, Plan, Evaluation]:

@@ -11,6 +11,7 @@ from torch import Tensor
 from workers.engine import micro
 from workers.engine.sae import (
     BatchTopK,
+    Gated,
     JumpRelu,
     Matryoshka,
     Sae,
@@ -23,6 +24,7 @@ from workers.engine.sae import (
 from workers.engine.sae.activation import Activation
 from workers.engine.sae.batch import TopOfBatch
 from workers.engine.sae.dense import Products
+from workers.engine.sae.gate import Gate
 from workers.engine.sae.jump import Jump
 from workers.engine.sae.nested import Nested
 from workers.engine.sae.relu import Relu
@@ -47,13 +49,15 @@ def split_loss(loss: Loss, parts: int) -> Loss:
     return mean
 
 
-def make(threshold: bool) -> tuple[Weights, Tensor, Tensor]:
+def make(activation: Activation | None = None) -> tuple[Weights, Tensor, Tensor]:
     """Weights, input and another layer's activations, in double precision."""
     g = torch.Generator().manual_seed(3)
     shapes = {"W_enc": (F, D), "b_enc": (F,), "W_dec": (F, D), "b_dec": (D,)}
     w = {n: torch.randn(s, generator=g, dtype=torch.float64) / 3 for n, s in shapes.items()}
-    if threshold:
+    if isinstance(activation, Jump):
         w["threshold"] = torch.rand(F, generator=g, dtype=torch.float64)
+    if isinstance(activation, Gate):
+        w["b_mag"], w["r_mag"] = torch.randn(2, F, generator=g, dtype=torch.float64) / 3
     x, y = torch.randn(2, B, D, generator=g, dtype=torch.float64)
     return w, x, y
 
@@ -79,6 +83,14 @@ def topk_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
 def batch_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
     z = only_largest(x @ w["W_enc"].T + w["b_enc"], K * len(x))
     return mse(w, z, t) + auxiliary_loss(w, x, t, z)
+
+
+def gated_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
+    gate = x @ w["W_enc"].T + w["b_enc"]
+    mag = w["r_mag"].exp() * (x @ w["W_enc"].T) + w["b_mag"]
+    frozen = {name: w[name].detach() for name in ("W_dec", "b_dec")}
+    penalty = COEFFICIENT * gate.relu().sum(1).mean()
+    return mse(w, (gate > 0) * mag.relu(), t) + penalty + mse(frozen, gate.relu(), t)
 
 
 def nested_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
@@ -118,7 +130,8 @@ def by_token() -> list[Case]:
         (a, Jump(BANDWIDTH), jump_loss) if a is JumpRelu else (a, Relu(), relu_loss)
         for a in ARCHITECTURES
     ]
-    return own + [(a, TopK(K, AUXK), topk_loss) for a in ARCHITECTURES]
+    own += [(a, TopK(K, AUXK), topk_loss) for a in ARCHITECTURES]
+    return [*own, (Gated, Gate(), gated_loss)]
 
 
 def over_batch() -> list[Case]:
@@ -182,7 +195,7 @@ def test_gradients_equal_autograd(
     target: str,
     path: str,
 ) -> None:
-    w, x, other = make(threshold=isinstance(activation, Jump))
+    w, x, other = make(activation)
     y = x if target == "same layer" else other
     sae = architecture({name: value.to(dtype) for name, value in w.items()}, activation)
     check(sae, loss, w, x, y, DEAD, tolerance)
@@ -197,13 +210,13 @@ def test_gradients_equal_autograd(
 def test_micro_batches_add_up_to_the_whole_batch(
     architecture: type[Sae], activation: Activation, loss: Loss, micro_batches: int, path: str
 ) -> None:
-    w, x, y = make(threshold=isinstance(activation, Jump))
+    w, x, y = make(activation)
     check(architecture(w, activation), loss, w, x, y, DEAD, 1e-12, micro_batches)
     coefficient = torch.tensor(COEFFICIENT, dtype=torch.float64)
     whole = architecture(w, activation).step(x, y, coefficient, DEAD)
     parts = micro.step(architecture(w, activation), x, y, coefficient, DEAD, micro_batches)
     assert parts.fired_F.tolist() == whole.fired_F.tolist()
-    for name in ("reconstruction_loss", "l0", "l1", "residual_BO"):
+    for name in ("reconstruction_loss", "auxiliary", "l0", "l1", "residual_BO"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), msg=name)
 
 
@@ -212,7 +225,7 @@ def test_micro_batches_add_up_to_the_whole_batch(
 def test_what_selects_over_a_batch_selects_within_each_micro_batch(
     architecture: type[Sae], activation: Activation, loss: Loss, micro_batches: int
 ) -> None:
-    w, x, y = make(threshold=False)
+    w, x, y = make()
     sae = architecture(w, activation)
     check(sae, split_loss(loss, micro_batches), w, x, y, DEAD, 1e-12, micro_batches)
     coefficient = torch.zeros((), dtype=torch.float64)
@@ -221,12 +234,17 @@ def test_what_selects_over_a_batch_selects_within_each_micro_batch(
 
 
 @pytest.mark.parametrize("shift", [-100.0, -1.5, 0.0, 1.5, 100.0])
-@pytest.mark.parametrize("jump", [False, True], ids=["relu", "jump"])
-def test_any_number_of_active_latents(shift: float, jump: bool, path: str) -> None:
+@pytest.mark.parametrize(
+    ("activation", "loss"),
+    [(Relu(), relu_loss), (Jump(BANDWIDTH), jump_loss), (Gate(), gated_loss)],
+    ids=name,
+)
+def test_any_number_of_active_latents(
+    shift: float, activation: Activation, loss: Loss, path: str
+) -> None:
     """From none (every row empty, every latent dead) over a few to all of them."""
-    w, x, _ = make(threshold=jump)
+    w, x, _ = make(activation)
     w["b_enc"] += shift
-    activation, loss = (Jump(BANDWIDTH), jump_loss) if jump else (Relu(), relu_loss)
     sae = Standard({name: value.float() for name, value in w.items()}, activation)
     check(sae, loss, w, x, x, None, 1e-5)
 
@@ -234,7 +252,7 @@ def test_any_number_of_active_latents(shift: float, jump: bool, path: str) -> No
 @pytest.mark.parametrize("k", [0, 1, F - 1, F])
 @pytest.mark.parametrize("shift", [-100.0, 0.0, 100.0])
 def test_any_k(k: int, shift: float) -> None:
-    w, x, _ = make(threshold=False)
+    w, x, _ = make()
     w["b_enc"] += shift
     sae = Standard({name: value.float() for name, value in w.items()}, TopK(k, 0.0))
     check(sae, lambda w, x, t: topk_alone(w, x, t, k), w, x, x, None, 1e-5)
@@ -252,11 +270,12 @@ def topk_alone(w: Weights, x: Tensor, t: Tensor, k: int) -> Tensor:
         TopK(K, AUXK),
         TopOfBatch(K, AUXK),
         Nested(K, AUXK, ends=ENDS),
+        Gate(),
     ],
     ids=name,
 )
 def test_bfloat16_products_give_nearly_the_same(activation: Activation, path: str) -> None:
-    w, x, _ = make(threshold=isinstance(activation, Jump))
+    w, x, _ = make(activation)
     single = {name: value.float() for name, value in w.items()}
     coefficient = torch.tensor(COEFFICIENT)
     exact = Standard(single, activation).step(x.float(), x.float(), coefficient, None)
@@ -275,9 +294,9 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float(distance / expected.norm() if expected.norm() > 0 else distance)
 
 
-@pytest.mark.parametrize("activation", [Relu(), Jump(BANDWIDTH), TopK(K, AUXK)])
+@pytest.mark.parametrize("activation", [Relu(), Jump(BANDWIDTH), TopK(K, AUXK), Gate()], ids=name)
 def test_metrics_of_a_step_are_those_of_its_latents(activation: Activation, path: str) -> None:
-    w, x, _ = make(threshold=isinstance(activation, Jump))
+    w, x, _ = make(activation)
     sae = Standard(w, activation)
     step = sae.step(x, x, torch.tensor(COEFFICIENT, dtype=torch.float64), None)
     z, x_hat = sae.reconstruct(x)

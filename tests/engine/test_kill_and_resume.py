@@ -48,6 +48,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "transcoder, top k": ("transcoder", {"top_k_sparsity": 2.0}),
     "batchtopk": ("batchtopk", {"target_l0": 3}),
     "matryoshka": ("matryoshka", {"target_l0": 3}),
+    "gated": ("gated", {"target_l0": 12}),
 }
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 from workers.engine.config import (
+    Architecture,
     Hyperparameters,
     ModelFacts,
     Plan,
@@ -14,6 +16,7 @@ from workers.engine.config import (
     check,
     warnings,
 )
+from workers.engine.sae import build
 
 MODEL = ModelFacts(d_model=64, n_layers=4)
 
@@ -72,3 +75,17 @@ def test_a_later_hyperparameter_is_part_of_the_digest_where_it_is_set() -> None:
     usual = config("matryoshka")
     assert config("matryoshka", matryoshka_groups=5).digest() == usual.digest()
     assert config("matryoshka", matryoshka_groups=6).digest() != usual.digest()
+
+
+def test_gates_cannot_be_replaced_by_topk() -> None:
+    (problem,) = check(config("gated", top_k_sparsity=1.0), MODEL)
+    assert problem.field == "top_k_sparsity"
+    assert "Gated" in problem.message
+    assert check(config("gated", target_l0=20), MODEL) == []
+
+
+@pytest.mark.parametrize("architecture", list(Architecture))
+def test_parameters_are_counted_as_they_are_made(architecture: Architecture) -> None:
+    plan = Plan.of(config(architecture, latent_dim=128), MODEL)
+    weights = build(plan, torch.device("cpu")).weights
+    assert plan.parameters == sum(value.numel() for value in weights.values())

@@ -26,6 +26,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "topk with dead latents": ("standard", {"top_k_sparsity": 2.0}),
     "batchtopk with dead latents": ("batchtopk", {"target_l0": 3}),
     "matryoshka with dead latents": ("matryoshka", {"target_l0": 3}),
+    "gated with a controller": ("gated", {"target_l0": 12, "resample_steps": 8}),
     "batchtopk with resampling": ("batchtopk", {"target_l0": 3, "resample_steps": 8}),
 }
 

@@ -109,7 +109,7 @@ class _Sum:
                 self._gradients[name].add_(gradient, alpha=share)
             else:
                 self._gradients[name] = gradient.mul_(share)
-        for name in ("loss", "reconstruction_loss", "l0", "l1"):
+        for name in ("loss", "reconstruction_loss", "l0", "l1", "auxiliary"):
             _add(self._means, name, getattr(part, name) * share)
         for name, value in part.seen.items():
             _add(self._seen, name, value * share)

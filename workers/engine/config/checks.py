@@ -109,6 +109,11 @@ def _check_sparsity(config: TrainingConfig, model: ModelFacts) -> Iterable[Probl
             f"{h.top_k_sparsity:g} % of {latents:,} latents is less than one; "
             f"choose at least {100 / latents:.2g} %.",
         )
+    if h.top_k_sparsity is not None and config.architecture is Architecture.GATED:
+        yield Problem(
+            "top_k_sparsity",
+            "A Gated SAE chooses latents by their gates; leave this empty and name a target_l0.",
+        )
     if h.target_l0 is not None and h.target_l0 >= latents:
         yield Problem("target_l0", f"It must be below the number of latents, {latents:,}.")
 

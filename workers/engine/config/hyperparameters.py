@@ -29,6 +29,7 @@ class Architecture(StrEnum):
     TRANSCODER = "transcoder"
     BATCHTOPK = "batchtopk"
     MATRYOSHKA = "matryoshka"
+    GATED = "gated"
 
     @property
     def label(self) -> str:
@@ -134,7 +135,12 @@ class Hyperparameters(BaseModel):
         low=0.0001,
         high=0.1,
         advanced=False,
-        only=(Architecture.STANDARD, Architecture.SKIP, Architecture.TRANSCODER),
+        only=(
+            Architecture.STANDARD,
+            Architecture.SKIP,
+            Architecture.TRANSCODER,
+            Architecture.GATED,
+        ),
     )
     l0_alpha: float = hyper(
         0.0002,
@@ -164,6 +170,7 @@ class Hyperparameters(BaseModel):
         unit="% of latents",
         advanced=False,
         automatic="off",
+        only=tuple(a for a in Architecture if a is not Architecture.GATED),
     )
     auxk_alpha: float = hyper(
         1 / 32,

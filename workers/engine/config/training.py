@@ -103,6 +103,12 @@ class Plan:
         return None if self.architecture.over_batch else self.k
 
     @property
+    def parameters(self) -> int:
+        """Numbers that are trained."""
+        own = {Architecture.JUMPRELU: 1, Architecture.GATED: 2}.get(self.architecture, 0)
+        return self.d_sae * (self.d_in + self.d_out + 1 + own) + self.d_out
+
+    @property
     def total_tokens(self) -> int:
         return self.hyperparameters.num_steps * self.hyperparameters.batch_size
 

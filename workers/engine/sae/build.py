@@ -10,6 +10,8 @@ from . import dense
 from .activation import Activation
 from .base import Sae, project
 from .batchtopk import BatchTopK
+from .gate import Gate
+from .gated import Gated
 from .jump import Jump
 from .jumprelu import JumpRelu
 from .matryoshka import Matryoshka
@@ -32,6 +34,7 @@ _CLASSES: dict[Architecture, type[Sae]] = {
     Architecture.TRANSCODER: Transcoder,
     Architecture.BATCHTOPK: BatchTopK,
     Architecture.MATRYOSHKA: Matryoshka,
+    Architecture.GATED: Gated,
 }
 
 
@@ -58,6 +61,8 @@ def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> N
         _tie(w, x_MD, goal_MO)
     w["b_dec"].copy_(goal_MO.mean(0, dtype=torch.float64))
     w["b_enc"].copy_(-(w["W_enc"].double() @ x_MD.mean(0, dtype=torch.float64)))
+    if "b_mag" in w:  # then the magnitude is the gate at first
+        w["b_mag"].copy_(w["b_enc"])
     if l0 is not None:
         pre_SF = dense.pre_activations(w, x_MD[:_THRESHOLD_TOKENS])
         active = min(pre_SF.numel(), max(1, round(l0 * len(pre_SF))))
@@ -115,4 +120,6 @@ def _weights(plan: Plan, activation: Activation) -> Weights:
     weights["W_enc"] = weights["W_dec"] * (2 * plan.d_in / plan.d_sae)
     if isinstance(activation, Jump):
         weights["threshold"] = torch.full((plan.d_sae,), plan.first_threshold)
+    if isinstance(activation, Gate):
+        weights |= {name: torch.zeros(plan.d_sae) for name in ("b_mag", "r_mag")}
     return weights
