@@ -20,6 +20,7 @@ class Migration(migrations.Migration):
                     ("batchtopk", "BatchTopK"),
                     ("matryoshka", "Matryoshka BatchTopK"),
                     ("gated", "Gated"),
+                    ("p_annealed", "P-annealed"),
                 ],
                 help_text="Empty: the settings are for any.",
                 max_length=50,

@@ -23,7 +23,15 @@ MakeSpec = Callable[..., RunSpec]
 METHODS = ("none", "constant_norm", "layer_norm")
 KINDS = [
     (architecture, method, top_k)
-    for architecture in ("standard", "jumprelu", "skip", "transcoder", "batchtopk", "matryoshka")
+    for architecture in (
+        "standard",
+        "jumprelu",
+        "skip",
+        "transcoder",
+        "batchtopk",
+        "matryoshka",
+        "p_annealed",
+    )
     for method in METHODS
     for top_k in (None, 5.0)
 ] + [("gated", method, None) for method in METHODS]

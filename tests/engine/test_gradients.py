@@ -14,6 +14,7 @@ from workers.engine.sae import (
     Gated,
     JumpRelu,
     Matryoshka,
+    PAnnealed,
     Sae,
     Skip,
     Standard,
@@ -22,6 +23,7 @@ from workers.engine.sae import (
     dense,
 )
 from workers.engine.sae.activation import Activation
+from workers.engine.sae.annealed import Annealed
 from workers.engine.sae.batch import TopOfBatch
 from workers.engine.sae.dense import Products
 from workers.engine.sae.gate import Gate
@@ -85,6 +87,20 @@ def batch_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
     return mse(w, z, t) + auxiliary_loss(w, x, t, z)
 
 
+def halfway() -> Annealed:
+    """After five of eleven steps: p = 0.6, and a factor that makes up for it."""
+    activation = Annealed(0.2, 11)
+    activation.running["steps"].fill_(5)
+    activation.running["factor"].fill_(1.7)
+    return activation
+
+
+def annealed_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
+    z = (x @ w["W_enc"].T + w["b_enc"]).relu()
+    penalty = ((z + 1e-3) ** 0.6 - 1e-3**0.6).sum(1).mean()
+    return mse(w, z, t) + 1.7 * COEFFICIENT * penalty
+
+
 def gated_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
     gate = x @ w["W_enc"].T + w["b_enc"]
     mag = w["r_mag"].exp() * (x @ w["W_enc"].T) + w["b_mag"]
@@ -131,7 +147,7 @@ def by_token() -> list[Case]:
         for a in ARCHITECTURES
     ]
     own += [(a, TopK(K, AUXK), topk_loss) for a in ARCHITECTURES]
-    return [*own, (Gated, Gate(), gated_loss)]
+    return [*own, (Gated, Gate(), gated_loss), (PAnnealed, halfway(), annealed_loss)]
 
 
 def over_batch() -> list[Case]:
@@ -236,7 +252,12 @@ def test_what_selects_over_a_batch_selects_within_each_micro_batch(
 @pytest.mark.parametrize("shift", [-100.0, -1.5, 0.0, 1.5, 100.0])
 @pytest.mark.parametrize(
     ("activation", "loss"),
-    [(Relu(), relu_loss), (Jump(BANDWIDTH), jump_loss), (Gate(), gated_loss)],
+    [
+        (Relu(), relu_loss),
+        (Jump(BANDWIDTH), jump_loss),
+        (Gate(), gated_loss),
+        (halfway(), annealed_loss),
+    ],
     ids=name,
 )
 def test_any_number_of_active_latents(
@@ -271,6 +292,7 @@ def topk_alone(w: Weights, x: Tensor, t: Tensor, k: int) -> Tensor:
         TopOfBatch(K, AUXK),
         Nested(K, AUXK, ends=ENDS),
         Gate(),
+        halfway(),
     ],
     ids=name,
 )
@@ -294,7 +316,9 @@ def relative(found: Tensor, expected: Tensor) -> float:
     return float(distance / expected.norm() if expected.norm() > 0 else distance)
 
 
-@pytest.mark.parametrize("activation", [Relu(), Jump(BANDWIDTH), TopK(K, AUXK), Gate()], ids=name)
+@pytest.mark.parametrize(
+    "activation", [Relu(), Jump(BANDWIDTH), TopK(K, AUXK), Gate(), halfway()], ids=name
+)
 def test_metrics_of_a_step_are_those_of_its_latents(activation: Activation, path: str) -> None:
     w, x, _ = make(activation)
     sae = Standard(w, activation)

@@ -49,6 +49,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "batchtopk": ("batchtopk", {"target_l0": 3}),
     "matryoshka": ("matryoshka", {"target_l0": 3}),
     "gated": ("gated", {"target_l0": 12}),
+    "p-annealed": ("p_annealed", {}),
 }
 
 

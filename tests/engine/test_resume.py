@@ -27,6 +27,7 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "batchtopk with dead latents": ("batchtopk", {"target_l0": 3}),
     "matryoshka with dead latents": ("matryoshka", {"target_l0": 3}),
     "gated with a controller": ("gated", {"target_l0": 12, "resample_steps": 8}),
+    "p-annealed with a controller": ("p_annealed", {"target_l0": 12, "resample_steps": 8}),
     "batchtopk with resampling": ("batchtopk", {"target_l0": 3, "resample_steps": 8}),
 }
 

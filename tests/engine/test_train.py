@@ -19,7 +19,15 @@ from workers.engine.tokens import TokenizeError, tokenize
 from workers.engine.train import TrainingError, train
 
 MakeSpec = Callable[..., RunSpec]
-ARCHITECTURES = ("standard", "jumprelu", "skip", "transcoder", "batchtopk", "matryoshka")
+ARCHITECTURES = (
+    "standard",
+    "jumprelu",
+    "skip",
+    "transcoder",
+    "batchtopk",
+    "matryoshka",
+    "p_annealed",
+)
 
 
 def run(spec: RunSpec, run_dir: Path, stop: Callable[[], bool] = bool) -> list[events.Event]:

@@ -26,7 +26,7 @@ __all__ = ["families", "make_spec", "model_folder", "tokens_folder"]
 MakeSpec = Callable[..., RunSpec]
 SAES = [
     (architecture, top_k, method)
-    for architecture in ("standard", "jumprelu", "batchtopk", "matryoshka")
+    for architecture in ("standard", "jumprelu", "batchtopk", "matryoshka", "p_annealed")
     for top_k in (None, 5.0)
     for method in ("none", "constant_norm", "layer_norm")
 ]
@@ -36,6 +36,7 @@ NAMES = {
     "batchtopk": "jumprelu",
     "matryoshka": "jumprelu",
     "gated": "jumprelu",
+    "p_annealed": "standard",
 }
 TRANSCODERS = [(a, None, m) for a in ("transcoder", "skip") for m in ("none", "constant_norm")]
 
@@ -126,6 +127,7 @@ def test_a_jumprelu_transcoder_is_loaded_as_one(make_spec: MakeSpec, tmp_path: P
         ("batchtopk", 5.0),
         ("matryoshka", None),
         ("gated", None),
+        ("p_annealed", None),
     ],
 )
 def test_a_trained_sae_reaches_the_same_fvu_in_saelens(

@@ -40,7 +40,7 @@ _LIBRARIES = 290_000_000
 # Arrays over all pairs that a dense step holds on a GPU, where it is not cut into blocks.
 _DENSE_ARRAYS = 4
 # And where torch operations do it, which hold some of them in float32.
-_NO_KERNELS = (Architecture.GATED,)
+_NO_KERNELS = (Architecture.GATED, Architecture.P_ANNEALED)
 _TORCH_ARRAYS = 12
 
 

@@ -24,6 +24,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 WAITING: dict[str, tuple[str, dict[str, Any]]] = {
     "batchtopk": ("batchtopk", {"target_l0": 2}),
     "gated": ("gated", {"target_l0": 6}),
+    "p-annealed": ("p_annealed", {}),
     "matryoshka": ("matryoshka", {"target_l0": 2, "matryoshka_groups": 3}),
 }
 KILLED = [3, 17, 18, 20, 22]  # more than the auxiliary loss may use

@@ -15,6 +15,7 @@ from workers.engine.sae import (
     Gated,
     JumpRelu,
     Matryoshka,
+    PAnnealed,
     Sae,
     Skip,
     Standard,
@@ -22,6 +23,7 @@ from workers.engine.sae import (
     Transcoder,
 )
 from workers.engine.sae.activation import Activation
+from workers.engine.sae.annealed import Annealed
 from workers.engine.sae.batch import TopOfBatch
 from workers.engine.sae.gate import Gate
 from workers.engine.sae.gpu import steps
@@ -40,6 +42,7 @@ LOSSES: dict[type[Activation], Loss] = {
     TopOfBatch: reference.batch_loss,
     Nested: reference.nested_loss,
     Gate: reference.gated_loss,
+    Annealed: reference.annealed_loss,
 }
 
 
@@ -105,6 +108,7 @@ def test_gradients_equal_autograd(
         (BatchTopK, TopOfBatch(K, AUXK)),
         (Matryoshka, Nested(K, AUXK, ends=reference.ENDS)),
         (Gated, Gate()),
+        (PAnnealed, reference.halfway()),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )

@@ -30,6 +30,7 @@ class Architecture(StrEnum):
     BATCHTOPK = "batchtopk"
     MATRYOSHKA = "matryoshka"
     GATED = "gated"
+    P_ANNEALED = "p_annealed"
 
     @property
     def label(self) -> str:
@@ -37,6 +38,7 @@ class Architecture(StrEnum):
             "jumprelu": "JumpReLU",
             "batchtopk": "BatchTopK",
             "matryoshka": "Matryoshka BatchTopK",
+            "p_annealed": "P-annealed",
         }
         return own.get(self, self.capitalize())
 
@@ -140,6 +142,7 @@ class Hyperparameters(BaseModel):
             Architecture.SKIP,
             Architecture.TRANSCODER,
             Architecture.GATED,
+            Architecture.P_ANNEALED,
         ),
     )
     l0_alpha: float = hyper(
@@ -204,6 +207,14 @@ class Hyperparameters(BaseModel):
         high=10,
         unit="groups",
         only=(Architecture.MATRYOSHKA,),
+    )
+    final_p: float = hyper(
+        0.2,
+        "Exponent of the penalty in the last step; it falls from 1, which is L1, towards L0.",
+        section=Section.SPARSITY,
+        low=0.1,
+        high=1.0,
+        only=(Architecture.P_ANNEALED,),
     )
     sparsity_warmup_steps: int | None = hyper(
         None,

@@ -13,7 +13,7 @@ from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hyperparame
 _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
 # Declared after runs had been trained: at their defaults they are no part of a digest, so that the
 # checkpoints of those runs still belong to their configuration.
-_LATER = ("matryoshka_groups",)
+_LATER = ("matryoshka_groups", "final_p")
 # K of what selects over a batch where nothing names it: as sparse as SAEs usually are, and of a
 # small dictionary so few that they differ from token to token.
 _K, _LATENTS_PER_K = 64, 16

@@ -9,6 +9,7 @@ from .build import build, spread, start_at
 from .gated import Gated
 from .jumprelu import JumpRelu
 from .matryoshka import Matryoshka
+from .p_annealed import PAnnealed
 from .skip import Skip
 from .standard import Standard
 from .step import Step, Weights
@@ -19,6 +20,7 @@ __all__ = [
     "Gated",
     "JumpRelu",
     "Matryoshka",
+    "PAnnealed",
     "Sae",
     "Skip",
     "Standard",

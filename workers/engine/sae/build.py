@@ -15,6 +15,7 @@ from .gated import Gated
 from .jump import Jump
 from .jumprelu import JumpRelu
 from .matryoshka import Matryoshka
+from .p_annealed import PAnnealed
 from .skip import Skip
 from .standard import Standard
 from .step import Weights
@@ -35,6 +36,7 @@ _CLASSES: dict[Architecture, type[Sae]] = {
     Architecture.BATCHTOPK: BatchTopK,
     Architecture.MATRYOSHKA: Matryoshka,
     Architecture.GATED: Gated,
+    Architecture.P_ANNEALED: PAnnealed,
 }
 
 
