@@ -20,12 +20,21 @@ from workers.engine.state import State
 
 WIDTH = 32
 MakeSpec = Callable[..., RunSpec]
+METHODS = ("none", "constant_norm", "layer_norm")
 KINDS = [
     (architecture, method, top_k)
-    for architecture in ("standard", "jumprelu", "skip", "transcoder")
-    for method in ("none", "constant_norm", "layer_norm")
+    for architecture in (
+        "standard",
+        "jumprelu",
+        "skip",
+        "transcoder",
+        "batchtopk",
+        "matryoshka",
+        "p_annealed",
+    )
+    for method in METHODS
     for top_k in (None, 5.0)
-]
+] + [("gated", method, None) for method in METHODS]
 
 
 def make(spec: RunSpec) -> tuple[State, Plan, Evaluation]:
@@ -40,6 +49,8 @@ def make(spec: RunSpec) -> tuple[State, Plan, Evaluation]:
     for value in state.sae.weights.values():
         value.add_(torch.randn(value.shape, generator=g) / 10)
     project(state.sae.weights)
+    if "threshold" in state.sae.activation.running:
+        state.sae.activation.running["threshold"].fill_(0.7)
     return state, plan, Evaluation({}, torch.rand(plan.d_sae, generator=g), sample)
 
 

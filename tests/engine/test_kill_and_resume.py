@@ -46,6 +46,10 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "skip, top k": ("skip", {"top_k_sparsity": 2.0}),
     "transcoder": ("transcoder", {"resample_steps": 8}),
     "transcoder, top k": ("transcoder", {"top_k_sparsity": 2.0}),
+    "batchtopk": ("batchtopk", {"target_l0": 3}),
+    "matryoshka": ("matryoshka", {"target_l0": 3}),
+    "gated": ("gated", {"target_l0": 12}),
+    "p-annealed": ("p_annealed", {}),
 }
 
 

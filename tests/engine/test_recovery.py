@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,18 +28,13 @@ def batches(truth: torch.Tensor) -> Iterator[Activations]:
         yield Activations(x, x, np.arange(BATCH))
 
 
-@pytest.mark.parametrize(
-    ("architecture", "h"),
-    [
-        ("standard", {"l1_alpha": 0.02}),
-        ("jumprelu", {"l0_alpha": 0.02, "sparsity_warmup_steps": 200}),
-        ("standard", {"top_k_sparsity": 100 * 4 / 64}),
-    ],
-    ids=["standard", "jumprelu", "topk"],
-)
-def test_known_directions_are_recovered(architecture: str, h: dict[str, Any]) -> None:
+@pytest.fixture
+def truth() -> torch.Tensor:
     seed = torch.Generator().manual_seed(99)  # not the SAE's: its first weights are random, too
-    truth = normalize(torch.randn(DIRECTIONS, WIDTH, generator=seed), dim=1)
+    return normalize(torch.randn(DIRECTIONS, WIDTH, generator=seed), dim=1)
+
+
+def begun(truth: torch.Tensor, architecture: str, **h: Any) -> tuple[State, Plan]:
     config = TrainingConfig.model_construct(
         architecture=TrainingConfig(architecture=architecture, layer=0).architecture,
         layer=0,
@@ -47,13 +43,54 @@ def test_known_directions_are_recovered(architecture: str, h: dict[str, Any]) ->
         ),
     )
     plan = Plan.of(config, ModelFacts(d_model=WIDTH, n_layers=1))
-    state, data = State.fresh(plan, torch.device("cpu")), batches(truth)
-    state.settle(next(data))
-    before = cosine(truth, state)
-    for _ in range(STEPS):
-        advance(state, plan, next(data))
-    assert before < 0.7
-    assert cosine(truth, state) > 0.9
+    state = State.fresh(plan, torch.device("cpu"))
+    state.settle(next(batches(truth)))
+    return state, plan
+
+
+def trained(truth: torch.Tensor, architecture: str, **h: Any) -> State:
+    state, plan = begun(truth, architecture, **h)
+    for batch in islice(batches(truth), 1, STEPS + 1):
+        advance(state, plan, batch)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("architecture", "h"),
+    [
+        ("standard", {"l1_alpha": 0.02}),
+        ("jumprelu", {"l0_alpha": 0.02, "sparsity_warmup_steps": 200}),
+        ("standard", {"top_k_sparsity": 100 * 4 / 64}),
+        ("batchtopk", {"target_l0": 4}),
+        ("gated", {"l1_alpha": 0.1}),
+        ("p_annealed", {"l1_alpha": 0.02}),
+    ],
+    ids=["standard", "jumprelu", "topk", "batchtopk", "gated", "p_annealed"],
+)
+def test_known_directions_are_recovered(
+    truth: torch.Tensor, architecture: str, h: dict[str, Any]
+) -> None:
+    assert cosine(truth, begun(truth, architecture, **h)[0]) < 0.7
+    assert cosine(truth, trained(truth, architecture, **h)) > 0.9
+
+
+def test_the_first_latents_of_a_matryoshka_explain_more_than_those_of_a_batchtopk(
+    truth: torch.Tensor,
+) -> None:
+    """The first half, 32 latents, for 48 directions."""
+    left = {
+        architecture: left_by_half(truth, trained(truth, architecture, target_l0=4, **h))
+        for architecture, h in {"batchtopk": {}, "matryoshka": {"matryoshka_groups": 2}}.items()
+    }
+    assert left["matryoshka"] < 0.7 * left["batchtopk"]
+
+
+def left_by_half(truth: torch.Tensor, state: State) -> float:
+    """FVU of the reconstruction by the first half of the latents."""
+    x = state.normalizer(*[next(batches(truth)).x] * 2).x
+    z_BF, w = state.sae.reconstruct(x)[0], state.sae.weights
+    x_hat = z_BF[:, :32] @ w["W_dec"][:32] + w["b_dec"]
+    return float((x - x_hat).square().sum() / (x - x.mean(0)).square().sum())
 
 
 def cosine(truth: torch.Tensor, state: State) -> float:

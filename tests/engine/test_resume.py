@@ -24,6 +24,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "skip under layer norm": ("skip", {"normalize_activations": "layer_norm"}),
     "transcoder with resampling": ("transcoder", {"resample_steps": 8}),
     "topk with dead latents": ("standard", {"top_k_sparsity": 2.0}),
+    "batchtopk with dead latents": ("batchtopk", {"target_l0": 3}),
+    "matryoshka with dead latents": ("matryoshka", {"target_l0": 3}),
+    "gated with a controller": ("gated", {"target_l0": 12, "resample_steps": 8}),
+    "p-annealed with a controller": ("p_annealed", {"target_l0": 12, "resample_steps": 8}),
+    "batchtopk with resampling": ("batchtopk", {"target_l0": 3, "resample_steps": 8}),
 }
 
 

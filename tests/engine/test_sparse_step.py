@@ -15,8 +15,12 @@ from torch.utils._pytree import tree_leaves
 
 from workers.engine.sae import Standard, Weights
 from workers.engine.sae.activation import Activation
+from workers.engine.sae.annealed import Annealed
+from workers.engine.sae.batch import TopOfBatch
 from workers.engine.sae.dense import Products
+from workers.engine.sae.gate import Gate
 from workers.engine.sae.jump import Jump
+from workers.engine.sae.nested import Nested
 from workers.engine.sae.relu import Relu
 from workers.engine.sae.topk import TopK
 
@@ -30,7 +34,8 @@ def make(B: int, D: int, F: int, share: float) -> tuple[Weights, Tensor]:
     W = torch.nn.functional.normalize(torch.randn(F, D, generator=g), dim=1)
     level = torch.quantile((x[:64] @ W.T).flatten(), 1 - share)
     w = {"W_enc": W, "b_enc": torch.zeros(F) - level, "W_dec": W.clone(), "b_dec": torch.zeros(D)}
-    return {**w, "threshold": torch.full((F,), 0.1)}, x
+    w |= {"b_mag": w["b_enc"].clone(), "r_mag": torch.zeros(F)}
+    return w | {"threshold": torch.full((F,), 0.1)}, x
 
 
 class Allocations(TorchDispatchMode):
@@ -54,7 +59,17 @@ class Allocations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize(
-    "activation", [Relu(), Jump(0.1), TopK(8, 0.0)], ids=["relu", "jump", "topk"]
+    "activation",
+    [
+        Relu(),
+        Jump(0.1),
+        TopK(8, 0.0),
+        TopOfBatch(8, 0.0),
+        Nested(8, 0.0, ends=(64, 512)),
+        Gate(),
+        Annealed(0.2, 10),
+    ],
+    ids=lambda activation: type(activation).__name__,
 )
 def test_nothing_but_the_pre_activations_is_as_large_as_all_pairs(activation: Activation) -> None:
     w, x = make(B=4096, D=32, F=512, share=0.02)
@@ -63,7 +78,11 @@ def test_nothing_but_the_pre_activations_is_as_large_as_all_pairs(activation: Ac
     assert [tuple(a.shape) for a in allocations.found.values()] == [(4096, 512)]
 
 
-@pytest.mark.parametrize("activation", [Relu(), Jump(0.1)], ids=["relu", "jump"])
+@pytest.mark.parametrize(
+    "activation",
+    [Relu(), Jump(0.1), Gate(), Annealed(0.2, 10)],
+    ids=lambda activation: type(activation).__name__,
+)
 def test_a_sparse_step_takes_less_time_than_a_dense_one(
     activation: Activation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

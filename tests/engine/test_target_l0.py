@@ -67,7 +67,7 @@ def held_out_l0(x_MD: Tensor, architecture: str, **h: Any) -> float:
 
 
 @pytest.mark.parametrize("target", [2, 8, 32])
-@pytest.mark.parametrize("architecture", ["standard", "jumprelu", "skip", "transcoder"])
+@pytest.mark.parametrize("architecture", list(Architecture))
 def test_l0_ends_within_a_tenth_of_the_target(
     x_MD: Tensor, architecture: str, target: float
 ) -> None:

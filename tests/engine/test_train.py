@@ -19,7 +19,15 @@ from workers.engine.tokens import TokenizeError, tokenize
 from workers.engine.train import TrainingError, train
 
 MakeSpec = Callable[..., RunSpec]
-ARCHITECTURES = ("standard", "jumprelu", "skip", "transcoder")
+ARCHITECTURES = (
+    "standard",
+    "jumprelu",
+    "skip",
+    "transcoder",
+    "batchtopk",
+    "matryoshka",
+    "p_annealed",
+)
 
 
 def run(spec: RunSpec, run_dir: Path, stop: Callable[[], bool] = bool) -> list[events.Event]:
@@ -30,8 +38,10 @@ def progress(found: list[events.Event]) -> list[events.Progress]:
     return [event for event in found if isinstance(event, events.Progress)]
 
 
-@pytest.mark.parametrize("top_k", [None, 5.0], ids=["own", "topk"])
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize(
+    ("architecture", "top_k"),
+    [(a, top_k) for a in ARCHITECTURES for top_k in (None, 5.0)] + [("gated", None)],
+)
 def test_training_lowers_fvu_and_leaves_a_loadable_sae(
     make_spec: MakeSpec, tmp_path: Path, architecture: str, top_k: float | None
 ) -> None:

@@ -26,10 +26,18 @@ __all__ = ["families", "make_spec", "model_folder", "tokens_folder"]
 MakeSpec = Callable[..., RunSpec]
 SAES = [
     (architecture, top_k, method)
-    for architecture in ("standard", "jumprelu")
+    for architecture in ("standard", "jumprelu", "batchtopk", "matryoshka", "p_annealed")
     for top_k in (None, 5.0)
     for method in ("none", "constant_norm", "layer_norm")
 ]
+SAES += [("gated", None, method) for method in ("none", "constant_norm", "layer_norm")]
+NAMES = {
+    "skip": "skip_transcoder",
+    "batchtopk": "jumprelu",
+    "matryoshka": "jumprelu",
+    "gated": "jumprelu",
+    "p_annealed": "standard",
+}
 TRANSCODERS = [(a, None, m) for a in ("transcoder", "skip") for m in ("none", "constant_norm")]
 
 
@@ -60,8 +68,41 @@ def test_saelens_reconstructs_the_same(
     )
     assert exported.format == "saelens"
     name = compare(tmp_path / "sae", state, evaluation.sample.x, evaluation.sample.y)
-    own = "skip_transcoder" if architecture == "skip" else architecture
-    assert name == ("topk" if top_k else own)
+    assert name == ("topk" if plan.top_k else NAMES.get(architecture, architecture))
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_gates_are_thresholds_whatever_their_sign(
+    make_spec: MakeSpec, tmp_path: Path, sign: int
+) -> None:
+    """SAELens' own Gated SAE with the same weights has the same latents as our JumpReLU of it."""
+    spec = make_spec("gated")
+    state, plan, evaluation = make(spec)
+    w = state.sae.weights
+    w["b_mag"].add_(0.5 * sign)
+    thresholds_F = w["b_mag"] - w["r_mag"].exp() * w["b_enc"]
+    assert float((thresholds_F.sign() == sign).float().mean()) > 0.9
+    export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    x = state.normalizer(evaluation.sample.x, evaluation.sample.x).x
+    ours = sae_lens.SAE.load_from_disk(tmp_path / "sae", device="cpu")
+    config = sae_lens.GatedSAEConfig(
+        d_in=plan.d_in, d_sae=plan.d_sae, apply_b_dec_to_input=False, dtype="float32"
+    )
+    theirs = sae_lens.GatedSAE(config)
+    with torch.no_grad():
+        for name, value in (
+            ("W_enc", w["W_enc"].T),
+            ("b_gate", w["b_enc"]),
+            ("b_mag", w["b_mag"]),
+            ("r_mag", w["r_mag"]),
+            ("W_dec", w["W_dec"]),
+            ("b_dec", w["b_dec"]),
+        ):
+            getattr(theirs, name).copy_(value)
+        z, expected = ours.encode(evaluation.sample.x), theirs.encode(x)
+    assert 0.01 < float((expected > 0).float().mean()) < 0.99
+    torch.testing.assert_close(z, expected, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(state.sae.activation.latents(w, x), expected)
 
 
 def test_a_jumprelu_transcoder_is_loaded_as_one(make_spec: MakeSpec, tmp_path: Path) -> None:
@@ -83,6 +124,10 @@ def test_a_jumprelu_transcoder_is_loaded_as_one(make_spec: MakeSpec, tmp_path: P
         ("standard", 5.0),
         ("skip", None),
         ("transcoder", None),
+        ("batchtopk", 5.0),
+        ("matryoshka", None),
+        ("gated", None),
+        ("p_annealed", None),
     ],
 )
 def test_a_trained_sae_reaches_the_same_fvu_in_saelens(

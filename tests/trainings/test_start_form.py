@@ -93,7 +93,7 @@ def test_run_without_a_name_gets_the_suggested_one(client: Client, nudges: Any) 
         ("layer", "4", "Select a valid choice"),
         ("hook", "head", "Select a valid choice"),
         ("lr_warmup_steps", "1000", "must be below"),
-        ("architecture", "gated", "Select a valid choice"),
+        ("architecture", "vanilla", "Select a valid choice"),
         ("tokenization", str(uuid.UUID(int=7)), "Select a valid choice"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from trainings.models import Tokenization, Training
-from workers.engine.config import Architecture, Plan, TrainingConfig
+from workers.engine.config import Plan, TrainingConfig
 
 FLOAT32_BYTES = 4
 # Weights and Adam's two moments; what a checkpoint holds too.
@@ -43,17 +43,11 @@ def estimate(config: TrainingConfig, source: Tokenization) -> Estimate | None:
     return Estimate(
         tokens_needed=plan.total_tokens,
         tokens_available=source.n_tokens or 0,
-        parameters=_parameters(plan),
+        parameters=plan.parameters,
         n_checkpoints=plan.hyperparameters.num_steps // plan.hyperparameters.checkpoint_interval,
         seconds=plan.total_tokens * len(speeds) / sum(speeds) if speeds else None,
         measured_runs=len(speeds),
     )
-
-
-def _parameters(plan: Plan) -> int:
-    weights = plan.d_sae * (plan.d_in + plan.d_out)
-    thresholds = plan.d_sae if plan.architecture is Architecture.JUMPRELU else 0
-    return weights + plan.d_sae + plan.d_out + thresholds
 
 
 def _measured_speeds(source: Tokenization) -> list[float]:

@@ -20,7 +20,9 @@ def advance(state: State, plan: Plan, batch: Activations) -> int:
     )
     state.optimizer.step(step.gradients, learning_rate(plan, number))
     project(sae.weights)
-    state.penalty.observe(number, step.l0, step.loss / step.reconstruction_loss - 1)
+    sae.observe(step)
+    share = (step.loss - step.auxiliary) / step.reconstruction_loss - 1
+    state.penalty.observe(number, step.l0, share)
     state.dead.add(step.fired_F, len(batch))
     state.step = number
     due = h.resample_steps and number % h.resample_steps == 0 and number < h.num_steps

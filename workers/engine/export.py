@@ -78,15 +78,16 @@ def export(
 def folded(sae: Sae, normalizer: Normalizer) -> Weights:
     """Weights that take and give raw activations, in SAELens's orientation: W_enc [D, F]."""
     w, s_in, s_out = sae.weights, normalizer.scale_in, normalizer.scale_out
+    read = sae.activation.inference(w)
     # One matrix in float64 at a time: this must not take more memory than training did.
     weights = {
-        "W_enc": w["W_enc"].to(torch.float64, copy=True).mul_(s_in).float().T,
-        "b_enc": w["b_enc"],
+        "W_enc": read["W_enc"].to(torch.float64, copy=True).mul_(s_in).float().T,
+        "b_enc": read["b_enc"],
         "W_dec": w["W_dec"].to(torch.float64, copy=True).div_(s_out).float(),
         "b_dec": w["b_dec"].double() / s_out,
     }
-    if "threshold" in w:
-        weights["threshold"] = w["threshold"]
+    if "threshold" in read:
+        weights["threshold"] = read["threshold"]
     if sae.has_skip:
         identity = torch.eye(len(w["b_dec"]), dtype=torch.float64, device=w["b_dec"].device)
         weights["W_skip"] = identity * (s_in / s_out)
@@ -118,9 +119,9 @@ def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any
     weights, h = folded(sae, normalizer), plan.hyperparameters
     kind = Kind.JUMPRELU if "threshold" in weights else Kind.RELU
     return SavedSae(
-        kind=kind if plan.k is None else Kind.TOPK,
+        kind=kind if plan.top_k is None else Kind.TOPK,
         **weights,
-        k=plan.k,
+        k=plan.top_k,
         per_token=normalizer.method == "layer_norm",
         reads=Site(plan.layer, h.hook),
         writes=Site(plan.target_layer, h.hook),

@@ -79,7 +79,8 @@ def step(
     """Equal to `sae.step` over the whole batch, at the memory of a micro-batch.
 
     Every term of the loss, the auxiliary one of TopK too, is a mean over tokens: the whole is the
-    sum of the parts, each weighed by its share of the tokens.
+    sum of the parts, each weighed by its share of the tokens. What selects over a batch selects
+    over each micro-batch then, see `sae/batch.py`.
     """
     if count == 1:
         return sae.step(x_BD, y_BO, coefficient, dead)
@@ -97,6 +98,7 @@ class _Sum:
         self._tokens = tokens
         self._gradients: Weights = {}
         self._means: dict[str, Tensor] = {}
+        self._seen: dict[str, Tensor] = {}
         self._residuals: list[Tensor] = []
         self._fired_F: Tensor | None = None
 
@@ -107,9 +109,10 @@ class _Sum:
                 self._gradients[name].add_(gradient, alpha=share)
             else:
                 self._gradients[name] = gradient.mul_(share)
-        for name in ("loss", "reconstruction_loss", "l0", "l1"):
-            mean = getattr(part, name) * share
-            self._means[name] = self._means[name] + mean if name in self._means else mean
+        for name in ("loss", "reconstruction_loss", "l0", "l1", "auxiliary"):
+            _add(self._means, name, getattr(part, name) * share)
+        for name, value in part.seen.items():
+            _add(self._seen, name, value * share)
         self._residuals.append(part.residual_BO)
         fired_F = part.fired_F
         self._fired_F = fired_F if self._fired_F is None else self._fired_F + fired_F
@@ -120,5 +123,10 @@ class _Sum:
             gradients=self._gradients,
             residual_BO=torch.cat(self._residuals),
             fired_F=self._fired_F,
+            seen=self._seen,
             **self._means,
         )
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value

@@ -28,8 +28,10 @@ _FLOAT32 = 4
 # by this much (docs/performance.md), so only what is further beyond is refused.
 _ERROR = 0.15
 # Bytes a sparse step holds per active pair: indices, values, their order by latent, the CSR forms.
-# JumpReLU holds the pairs above their threshold besides those in its reach.
-_PAIR_BYTES, _JUMP_PAIR_BYTES = 64, 96
+# JumpReLU holds the pairs above their threshold besides those in its reach, Gated the gates beside
+# the magnitudes, BatchTopK twice as many as it keeps while it chooses.
+_PAIR_BYTES, _BATCH_PAIR_BYTES = 64, 96
+_PAIR_BYTES_OF = {Architecture.JUMPRELU: 96, Architecture.GATED: 128}
 # Arrays of hidden states, and of the inner width of an MLP, that a pass leaves on the heap.
 _HIDDEN, _INNER = 6, 6
 # What the libraries of language models and the compiled loops take once they are loaded, measured
@@ -37,6 +39,9 @@ _HIDDEN, _INNER = 6, 6
 _LIBRARIES = 290_000_000
 # Arrays over all pairs that a dense step holds on a GPU, where it is not cut into blocks.
 _DENSE_ARRAYS = 4
+# And where torch operations do it, which hold some of them in float32.
+_NO_KERNELS = (Architecture.GATED, Architecture.P_ANNEALED)
+_TORCH_ARRAYS = 12
 
 
 @dataclass(frozen=True)
@@ -116,9 +121,7 @@ class Footprint:
 
     @property
     def parameters(self) -> int:
-        plan = self.plan
-        thresholds = plan.d_sae if plan.architecture is Architecture.JUMPRELU else 0
-        return plan.d_sae * (plan.d_in + plan.d_out + 1) + plan.d_out + thresholds
+        return self.plan.parameters
 
     def _step(self, micro: int, gradients: int) -> int:
         """So many sets of gradients, the way to them, and the batch."""
@@ -136,13 +139,23 @@ class Footprint:
         """The sparse way at its most active, or on a GPU the dense one."""
         plan = self.plan
         if plan.k is not None:
-            return micro * plan.k * _PAIR_BYTES
+            per_pair = _BATCH_PAIR_BYTES if plan.architecture.over_batch else _PAIR_BYTES
+            return micro * plan.k * per_pair + self._nested(micro)
         if self.device.type == "cuda":
-            return _DENSE_ARRAYS * micro * plan.d_sae * self.dtype.itemsize
+            arrays = _TORCH_ARRAYS if plan.architecture in _NO_KERNELS else _DENSE_ARRAYS
+            return arrays * micro * plan.d_sae * self.dtype.itemsize
         share = Products(self.dtype).worth_sparse(torch.empty(0))
-        jump = plan.architecture is Architecture.JUMPRELU
-        per_pair = _JUMP_PAIR_BYTES if jump else _PAIR_BYTES
+        per_pair = _PAIR_BYTES_OF.get(plan.architecture, _PAIR_BYTES)
         return int(share * micro * plan.d_sae * per_pair)
+
+    def _nested(self, micro: int) -> int:
+        """The residuals of all prefixes, and the largest block's gradients before they are put
+        beside the others'."""
+        plan = self.plan
+        if plan.architecture is not Architecture.MATRYOSHKA:
+            return 0
+        residuals = plan.hyperparameters.matryoshka_groups * micro * plan.d_out
+        return (residuals + self.parameters // 2) * _FLOAT32
 
 
 @dataclass(frozen=True)

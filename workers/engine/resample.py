@@ -16,7 +16,8 @@ def resample(sae: Sae, dead: Tensor, x_BD: Tensor, step: Step, same_space: bool,
 
     Its decoder row points along what is missing there. Its encoder row points along the same where
     input and target are one space, else along the token's input; its bias takes the input's mean
-    out, its JumpReLU threshold is the middle one, made smaller as its encoder row is.
+    out, its JumpReLU threshold is the middle one, made smaller as its encoder row is; behind a gate
+    its magnitude is what the gate is.
     """
     w = sae.weights
     error_B = step.residual_BO.double().square().sum(1).cpu()
@@ -35,3 +36,5 @@ def resample(sae: Sae, dead: Tensor, x_BD: Tensor, step: Step, same_space: bool,
     w["b_enc"][dead] = -(w["W_enc"][dead] @ mean_D)
     if "threshold" in w:
         w["threshold"][dead] = w["threshold"].median() * _ENCODER_SHARE
+    if "b_mag" in w:
+        w["b_mag"][dead], w["r_mag"][dead] = w["b_enc"][dead], 0

@@ -80,6 +80,8 @@ class State:
     def snapshot(self) -> tuple[Tensors, dict[str, Any]]:
         """Tensors and JSON values from which `restore` makes the same state."""
         tensors = {f"weights.{name}": value for name, value in self.sae.weights.items()}
+        running = self.sae.activation.running
+        tensors |= {f"running.{name}": value for name, value in running.items()}
         numbers: dict[str, Any] = {
             "step": self.step,
             "position": {"chunk": self.position.chunk, "offset": self.position.offset},
@@ -97,6 +99,8 @@ class State:
         """Become what `snapshot` gave."""
         for name, value in self.sae.weights.items():  # copied: the optimizer knows these tensors
             value.copy_(tensors[f"weights.{name}"])
+        for name, value in self.sae.activation.running.items():
+            value.copy_(tensors[f"running.{name}"])
         for name, part in self._parts().items():
             prefix = f"{name}."
             own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}

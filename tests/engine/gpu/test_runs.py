@@ -20,11 +20,18 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "jumprelu": ("jumprelu", {}),
     "topk": ("standard", {"top_k_sparsity": 10.0}),
 }
+# Without kernels of their own: the host may wait for these.
+WAITING: dict[str, tuple[str, dict[str, Any]]] = {
+    "batchtopk": ("batchtopk", {"target_l0": 2}),
+    "gated": ("gated", {"target_l0": 6}),
+    "p-annealed": ("p_annealed", {}),
+    "matryoshka": ("matryoshka", {"target_l0": 2, "matryoshka_groups": 3}),
+}
 KILLED = [3, 17, 18, 20, 22]  # more than the auxiliary loss may use
 
 
 def make_plan(kind: str) -> Plan:
-    architecture, own = KINDS[kind]
+    architecture, own = (KINDS | WAITING)[kind]
     h = Hyperparameters.below_ranges(
         latent_dim=LATENTS,
         batch_size=BATCH,
@@ -51,7 +58,7 @@ def begun(plan: Plan, device: torch.device) -> State:
     return state
 
 
-@pytest.mark.parametrize("kind", ["jumprelu", "topk"])
+@pytest.mark.parametrize("kind", ["jumprelu", "topk", *WAITING])
 def test_resumed_is_never_interrupted(kind: str, device: torch.device) -> None:
     plan = make_plan(kind)
     whole = begun(plan, device)

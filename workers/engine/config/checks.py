@@ -76,8 +76,7 @@ def _check_layers(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem
 
 
 def _check_target(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
-    sae = config.architecture in (Architecture.STANDARD, Architecture.JUMPRELU)
-    if sae and settled_target(config) == "next_layer":
+    if not config.architecture.moves and settled_target(config) == "next_layer":
         yield Problem(
             "target",
             f"A {config.architecture.label} SAE reconstructs the layer it reads; "
@@ -110,8 +109,25 @@ def _check_sparsity(config: TrainingConfig, model: ModelFacts) -> Iterable[Probl
             f"{h.top_k_sparsity:g} % of {latents:,} latents is less than one; "
             f"choose at least {100 / latents:.2g} %.",
         )
+    if h.top_k_sparsity is not None and config.architecture is Architecture.GATED:
+        yield Problem(
+            "top_k_sparsity",
+            "A Gated SAE chooses latents by their gates; leave this empty and name a target_l0.",
+        )
     if h.target_l0 is not None and h.target_l0 >= latents:
         yield Problem("target_l0", f"It must be below the number of latents, {latents:,}.")
+
+
+def _check_groups(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
+    h = config.hyperparameters
+    latents = h.latent_dim or MULTIPLE_DEFAULT * model.d_model
+    nested = config.architecture is Architecture.MATRYOSHKA
+    if nested and latents >> (h.matryoshka_groups - 1) == 0:
+        yield Problem(
+            "matryoshka_groups",
+            f"{latents:,} latents cannot be halved so often; choose at most "
+            f"{latents.bit_length()}.",
+        )
 
 
 def _check_schedule(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
@@ -128,4 +144,11 @@ def _check_schedule(config: TrainingConfig, model: ModelFacts) -> Iterable[Probl
         yield Problem("buffer_tokens", f"It must hold at least one batch of {h.batch_size:,}.")
 
 
-_CHECKS = (_check_layers, _check_target, _check_widths, _check_sparsity, _check_schedule)
+_CHECKS = (
+    _check_layers,
+    _check_target,
+    _check_widths,
+    _check_sparsity,
+    _check_groups,
+    _check_schedule,
+)

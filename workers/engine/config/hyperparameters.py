@@ -21,16 +21,36 @@ WITHOUT_RANGES: Mapping[str, bool] = {"ranges": False}
 
 
 class Architecture(StrEnum):
-    """The four ways to read a layer; the equations stand in `workers/engine/sae/`."""
+    """The ways to read a layer; the equations stand in `workers/engine/sae/`."""
 
     STANDARD = "standard"
     JUMPRELU = "jumprelu"
     SKIP = "skip"
     TRANSCODER = "transcoder"
+    BATCHTOPK = "batchtopk"
+    MATRYOSHKA = "matryoshka"
+    GATED = "gated"
+    P_ANNEALED = "p_annealed"
 
     @property
     def label(self) -> str:
-        return {"standard": "Standard", "jumprelu": "JumpReLU"}.get(self, self.capitalize())
+        own = {
+            "jumprelu": "JumpReLU",
+            "batchtopk": "BatchTopK",
+            "matryoshka": "Matryoshka BatchTopK",
+            "p_annealed": "P-annealed",
+        }
+        return own.get(self, self.capitalize())
+
+    @property
+    def over_batch(self) -> bool:
+        """Whether its own activation keeps the K · B largest of a batch."""
+        return self in (Architecture.BATCHTOPK, Architecture.MATRYOSHKA)
+
+    @property
+    def moves(self) -> bool:
+        """Whether it is for explaining another layer than the one it reads."""
+        return self in (Architecture.SKIP, Architecture.TRANSCODER)
 
 
 Hook = Literal["resid_post", "mlp_out", "attn_out"]
@@ -117,7 +137,13 @@ class Hyperparameters(BaseModel):
         low=0.0001,
         high=0.1,
         advanced=False,
-        only=(Architecture.STANDARD, Architecture.SKIP, Architecture.TRANSCODER),
+        only=(
+            Architecture.STANDARD,
+            Architecture.SKIP,
+            Architecture.TRANSCODER,
+            Architecture.GATED,
+            Architecture.P_ANNEALED,
+        ),
     )
     l0_alpha: float = hyper(
         0.0002,
@@ -130,13 +156,13 @@ class Hyperparameters(BaseModel):
     )
     target_l0: float | None = hyper(
         None,
-        "L0 wanted; a controller then adapts the penalty's weight while training.",
+        "L0 wanted: the penalty's weight is adapted while training; over a batch it is K.",
         section=Section.SPARSITY,
         low=1,
         high=16384,
         unit="active latents per token",
         advanced=False,
-        automatic="the weight stays as given",
+        automatic="the weight stays as given; K over a batch is 64, at most F/16",
     )
     top_k_sparsity: float | None = hyper(
         None,
@@ -147,6 +173,7 @@ class Hyperparameters(BaseModel):
         unit="% of latents",
         advanced=False,
         automatic="off",
+        only=tuple(a for a in Architecture if a is not Architecture.GATED),
     )
     auxk_alpha: float = hyper(
         1 / 32,
@@ -171,6 +198,23 @@ class Hyperparameters(BaseModel):
         low=0.001,
         high=10.0,
         only=(Architecture.JUMPRELU,),
+    )
+    matryoshka_groups: int = hyper(
+        5,
+        "Nested groups of latents, each twice as large as the one inside it, up to all latents.",
+        section=Section.SPARSITY,
+        low=2,
+        high=10,
+        unit="groups",
+        only=(Architecture.MATRYOSHKA,),
+    )
+    final_p: float = hyper(
+        0.2,
+        "Exponent of the penalty in the last step; it falls from 1, which is L1, towards L0.",
+        section=Section.SPARSITY,
+        low=0.1,
+        high=1.0,
+        only=(Architecture.P_ANNEALED,),
     )
     sparsity_warmup_steps: int | None = hyper(
         None,

@@ -8,9 +8,15 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .hyperparameters import MULTIPLE_DEFAULT, Architecture, Hyperparameters, Target
+from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hyperparameters, Target
 
 _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
+# Declared after runs had been trained: at their defaults they are no part of a digest, so that the
+# checkpoints of those runs still belong to their configuration.
+_LATER = ("matryoshka_groups", "final_p")
+# K of what selects over a batch where nothing names it: as sparse as SAEs usually are, and of a
+# small dictionary so few that they differ from token to token.
+_K, _LATENTS_PER_K = 64, 16
 
 
 class ModelFacts(BaseModel):
@@ -33,13 +39,22 @@ class TrainingConfig(BaseModel):
 
     def digest(self) -> str:
         """SHA-256 over the canonical JSON; a checkpoint names the config it belongs to."""
-        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        found = self.model_dump(mode="json")
+        h = found["hyperparameters"]
+        for name in _LATER:
+            if h[name] == FIELDS[name].default:
+                del h[name]
+        text = json.dumps(found, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A `TrainingConfig` with every automatic value settled for one model."""
+    """A `TrainingConfig` with every automatic value settled for one model.
+
+    `k` is how many latents are kept of a token, of each or on average; None where a penalty
+    rules.
+    """
 
     architecture: Architecture
     hyperparameters: Hyperparameters
@@ -70,7 +85,7 @@ class Plan:
             d_in=model.d_model,
             d_out=model.d_model,
             d_sae=d_sae,
-            k=None if h.top_k_sparsity is None else round(d_sae * h.top_k_sparsity / 100),
+            k=_k(config, d_sae),
             sparsity_warmup_steps=_sparsity_warmup(config),
             lr_warmup_steps=(
                 min(1000, h.num_steps // 50) if h.lr_warmup_steps is None else h.lr_warmup_steps
@@ -81,6 +96,17 @@ class Plan:
             first_threshold=_THRESHOLD if h.jumprelu_threshold is None else h.jumprelu_threshold,
             start_l0=_start_l0(config),
         )
+
+    @property
+    def top_k(self) -> int | None:
+        """K of the TopK that takes the place of the architecture's own activation."""
+        return None if self.architecture.over_batch else self.k
+
+    @property
+    def parameters(self) -> int:
+        """Numbers that are trained."""
+        own = {Architecture.JUMPRELU: 1, Architecture.GATED: 2}.get(self.architecture, 0)
+        return self.d_sae * (self.d_in + self.d_out + 1 + own) + self.d_out
 
     @property
     def total_tokens(self) -> int:
@@ -100,8 +126,18 @@ def settled_target(config: TrainingConfig) -> Target:
     chosen = config.hyperparameters.target
     if chosen is not None:
         return chosen
-    moving = (Architecture.SKIP, Architecture.TRANSCODER)
-    return "next_layer" if config.architecture in moving else "same_layer"
+    return "next_layer" if config.architecture.moves else "same_layer"
+
+
+def _k(config: TrainingConfig, d_sae: int) -> int | None:
+    h = config.hyperparameters
+    if h.top_k_sparsity is not None:
+        return round(d_sae * h.top_k_sparsity / 100)
+    if not config.architecture.over_batch:
+        return None
+    if h.target_l0 is not None:
+        return round(h.target_l0)
+    return max(1, min(_K, d_sae // _LATENTS_PER_K))
 
 
 def _start_l0(config: TrainingConfig) -> float | None:

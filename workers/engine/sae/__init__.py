@@ -1,18 +1,26 @@
-"""Sparse autoencoders: four architectures, each also with TopK in place of its activation.
+"""Sparse autoencoders, one class per architecture; TopK may take the place of an activation.
 
 Legend of shapes: B tokens, D input width, O target width, F latents, K active latents.
 """
 
 from .base import Sae, project, remove_parallel
+from .batchtopk import BatchTopK
 from .build import build, spread, start_at
+from .gated import Gated
 from .jumprelu import JumpRelu
+from .matryoshka import Matryoshka
+from .p_annealed import PAnnealed
 from .skip import Skip
 from .standard import Standard
 from .step import Step, Weights
 from .transcoder import Transcoder
 
 __all__ = [
+    "BatchTopK",
+    "Gated",
     "JumpRelu",
+    "Matryoshka",
+    "PAnnealed",
     "Sae",
     "Skip",
     "Standard",

@@ -1,8 +1,9 @@
-"""What an activation must offer; `relu.py`, `jump.py` and `topk.py` do."""
+"""What an activation must offer; `relu.py`, `jump.py`, `topk.py` and `batch.py` do."""
 
 from __future__ import annotations
 
-from typing import ClassVar, Protocol
+from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -10,14 +11,31 @@ from .dense import Products
 from .step import Step, Weights
 
 
-class Activation(Protocol):
-    """Pure functions over weights and data. `penalty` is what its coefficient weighs."""
+class Activation(ABC):
+    """Functions over weights and data, and what some of them carry from step to step.
+
+    `penalty` is what its coefficient weighs. `running` are tensors that `observe` changes and no
+    gradient does; they are part of a checkpoint.
+    """
 
     penalty: ClassVar[str | None]
+    running: Weights = {}
 
+    def observe(self, seen: Weights) -> None:  # noqa: B027 (most carry nothing)
+        """Take in what a finished step has `seen`; the step itself changes nothing."""
+
+    def inference(self, w: Weights) -> Weights:
+        """The ReLU or JumpReLU that gives the same latents once trained.
+
+        W_enc [F, D], b_enc [F] and, where a latent must exceed more than zero, threshold [F].
+        """
+        return {name: w[name] for name in ("W_enc", "b_enc", "threshold") if name in w}
+
+    @abstractmethod
     def latents(self, w: Weights, x_BD: Tensor) -> Tensor:
-        """z [B, F]"""
+        """z [B, F], as once trained"""
 
+    @abstractmethod
     def step(
         self,
         w: Weights,

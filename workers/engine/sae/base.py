@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ..config import Hyperparameters
+from ..config import Plan
 from . import cpu, gpu
 from .activation import Activation
 from .dense import Products
@@ -30,7 +30,7 @@ class Sae(ABC):
 
     @staticmethod
     @abstractmethod
-    def own_activation(h: Hyperparameters) -> Activation:
+    def own_activation(plan: Plan) -> Activation:
         """The activation that the architecture has where TopK does not replace it."""
 
     def goal(self, x_BD: Tensor, y_BO: Tensor) -> Tensor:
@@ -47,6 +47,10 @@ class Sae(ABC):
         """One forward and backward pass; nothing is changed."""
         goal_BO = self.goal(x_BD, y_BO)
         return self.activation.step(self.weights, x_BD, goal_BO, coefficient, dead, self.products)
+
+    def observe(self, step: Step) -> None:
+        """Tell a step that was taken, once, after the weights have followed it."""
+        self.activation.observe(step.seen)
 
     def is_finite(self) -> bool:
         """Waits for the device."""

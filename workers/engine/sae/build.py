@@ -9,8 +9,13 @@ from ..config import Architecture, Plan
 from . import dense
 from .activation import Activation
 from .base import Sae, project
+from .batchtopk import BatchTopK
+from .gate import Gate
+from .gated import Gated
 from .jump import Jump
 from .jumprelu import JumpRelu
+from .matryoshka import Matryoshka
+from .p_annealed import PAnnealed
 from .skip import Skip
 from .standard import Standard
 from .step import Weights
@@ -28,6 +33,10 @@ _CLASSES: dict[Architecture, type[Sae]] = {
     Architecture.JUMPRELU: JumpRelu,
     Architecture.SKIP: Skip,
     Architecture.TRANSCODER: Transcoder,
+    Architecture.BATCHTOPK: BatchTopK,
+    Architecture.MATRYOSHKA: Matryoshka,
+    Architecture.GATED: Gated,
+    Architecture.P_ANNEALED: PAnnealed,
 }
 
 
@@ -35,6 +44,8 @@ def build(plan: Plan, device: torch.device, products: torch.dtype | None = None)
     """The SAE with random decoder directions from the seed; `start_at` centres it on data."""
     kind = _CLASSES[plan.architecture]
     activation = _activation(plan, kind)
+    for name, value in activation.running.items():
+        activation.running[name] = value.to(device)
     weights = {name: value.to(device) for name, value in _weights(plan, activation).items()}
     return kind(weights, activation, products)
 
@@ -52,6 +63,8 @@ def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> N
         _tie(w, x_MD, goal_MO)
     w["b_dec"].copy_(goal_MO.mean(0, dtype=torch.float64))
     w["b_enc"].copy_(-(w["W_enc"].double() @ x_MD.mean(0, dtype=torch.float64)))
+    if "b_mag" in w:  # then the magnitude is the gate at first
+        w["b_mag"].copy_(w["b_enc"])
     if l0 is not None:
         pre_SF = dense.pre_activations(w, x_MD[:_THRESHOLD_TOKENS])
         active = min(pre_SF.numel(), max(1, round(l0 * len(pre_SF))))
@@ -90,9 +103,9 @@ def spread(some_MD: Tensor) -> Tensor:
 
 
 def _activation(plan: Plan, kind: type[Sae]) -> Activation:
-    if plan.k is not None:
-        return TopK(plan.k, plan.hyperparameters.auxk_alpha)
-    return kind.own_activation(plan.hyperparameters)
+    if plan.top_k is not None:
+        return TopK(plan.top_k, plan.hyperparameters.auxk_alpha)
+    return kind.own_activation(plan)
 
 
 def _weights(plan: Plan, activation: Activation) -> Weights:
@@ -109,4 +122,6 @@ def _weights(plan: Plan, activation: Activation) -> Weights:
     weights["W_enc"] = weights["W_dec"] * (2 * plan.d_in / plan.d_sae)
     if isinstance(activation, Jump):
         weights["threshold"] = torch.full((plan.d_sae,), plan.first_threshold)
+    if isinstance(activation, Gate):
+        weights |= {name: torch.zeros(plan.d_sae) for name in ("b_mag", "r_mag")}
     return weights

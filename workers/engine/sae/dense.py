@@ -63,7 +63,7 @@ class DenseStep:
         self._gradients = {name: torch.zeros_like(w[name]) for name in ("W_enc", "b_enc", "W_dec")}
         self._residual_BO = torch.empty_like(t_BO)
         self._fired_F = torch.zeros(len(w["b_enc"]), dtype=torch.int64, device=x_BD.device)
-        self._l1 = x_BD.new_zeros(())
+        self.l1 = x_BD.new_zeros(())
 
     def blocks(self, pre_BF: Tensor) -> Iterator[tuple[slice, Tensor]]:
         """Row ranges and their pre-activations."""
@@ -86,20 +86,24 @@ class DenseStep:
         _add_product(self._gradients["W_dec"], z_RF.T, self._gradient(block))
         self._gradients["b_enc"] += dpre_RF.sum(0, dtype=self._x_BD.dtype)
         self._fired_F += active_RF.sum(0)
-        self._l1 += z_RF.sum(dtype=self._x_BD.dtype) / len(self._x_BD)
+        self.l1 += z_RF.sum(dtype=self._x_BD.dtype) / len(self._x_BD)
 
-    def step(self, penalty: str, coefficient: Tensor, **gradients: Tensor) -> Step:
-        """The whole; `penalty` is "l0" or "l1", `gradients` are those of further weights."""
+    @property
+    def l0(self) -> Tensor:
+        return self._fired_F.sum(dtype=self.l1.dtype) / len(self._x_BD)
+
+    def step(self, penalty: Tensor, **gradients: Tensor) -> Step:
+        """The whole; `penalty` is added to the MSE, `gradients` are those of further weights."""
         mse = self._residual_BO.square().mean()
-        means = {"l0": self._fired_F.sum(dtype=mse.dtype) / len(self._x_BD), "l1": self._l1}
         b_dec = self._gradient(slice(None)).sum(0)
         return Step(
             gradients={**self._gradients, "b_dec": b_dec, **gradients},
-            loss=mse + coefficient * means[penalty],
+            loss=mse + penalty,
             reconstruction_loss=mse,
             residual_BO=self._residual_BO,
+            l0=self.l0,
+            l1=self.l1,
             fired_F=self._fired_F,
-            **means,
         )
 
     def _gradient(self, block: slice) -> Tensor:

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from . import dense, gpu
+from .activation import Activation
 from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
 
 @dataclass(frozen=True)
-class Jump:
+class Jump(Activation):
     """`bandwidth` is ε, in units of normalized pre-activations."""
 
     bandwidth: float
@@ -97,4 +98,4 @@ def dense_step(
         dH_RF = (dz_RF * pre_RF).add_(penalty).mul_(near_RF).div_(bandwidth)
         threshold_F -= dH_RF.sum(0, dtype=x_BD.dtype)
         whole.add(block, z_RF, dz_RF.mul_(active_RF).add_(dH_RF), active_RF)
-    return whole.step("l0", l0_alpha, threshold=threshold_F)
+    return whole.step(l0_alpha * whole.l0, threshold=threshold_F)

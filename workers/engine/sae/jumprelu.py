@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import Hyperparameters
+from ..config import Plan
 from .activation import Activation
 from .base import Sae
 from .jump import Jump
@@ -17,5 +17,5 @@ class JumpRelu(Sae):
     """
 
     @staticmethod
-    def own_activation(h: Hyperparameters) -> Activation:
-        return Jump(h.jumprelu_bandwidth)
+    def own_activation(plan: Plan) -> Activation:
+        return Jump(plan.hyperparameters.jumprelu_bandwidth)

@@ -19,6 +19,8 @@ from . import cpu
 from .step import Weights
 
 _ROWS_AT_ONCE = 512
+# So many rows tell about where the largest of a whole batch begin.
+_SAMPLE_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,27 @@ class Pairs:
         return cls(starts, latents_BK.flatten(), pre_BF.shape[1]), _wide(values_BK.flatten())
 
     @classmethod
+    def largest(cls, pre_BF: Tensor, n: int) -> tuple[Pairs, Tensor]:
+        """The n largest of the whole batch and their values [N], in float32 or better.
+
+        Pairs that are not positive may be left out. Of equal values some are kept.
+        """
+        n = min(n, pre_BF.numel())
+        if not pre_BF.is_cpu:
+            return _largest(pre_BF, n)
+        floor = _guessed(pre_BF, n)
+        found = cls.above(pre_BF, floor, 1.0)
+        if floor > 0 and found and len(found[1]) < n:
+            found = cls.above(pre_BF, 0.0, 1.0)
+        assert found is not None  # all pairs are no more than all
+        candidates, values_N = found
+        if len(values_N) <= n:
+            return candidates, values_N
+        kept_N = torch.zeros(len(values_N), dtype=torch.bool)
+        kept_N[values_N.topk(n, sorted=False).indices] = True
+        return candidates.where(kept_N), values_N[kept_N]
+
+    @classmethod
     def above(
         cls, pre_BF: Tensor, floor: Tensor | float, most: float
     ) -> tuple[Pairs, Tensor] | None:
@@ -54,10 +77,23 @@ class Pairs:
         run takes the same path. Besides the pairs nothing larger than a few hundred rows is
         allocated.
         """
+        if most < 0:
+            return None
         if pre_BF.is_cpu:
             found = cpu.above(pre_BF, floor, most)
             return found and (cls(found[0], found[1], pre_BF.shape[1]), found[2])
         return _above(pre_BF, floor, most)
+
+    def where(self, kept_N: Tensor) -> Pairs:
+        """Of these pairs those at which `kept_N` is true."""
+        before = F.pad(kept_N.cumsum(0), (1, 0))
+        return Pairs(before[self.starts], self.latents[kept_N], self.n_latents)
+
+    def block(self, first: int, last: int) -> tuple[Pairs, Tensor]:
+        """The pairs of latents `first` to `last`, counted from `first`, and where they are [N]."""
+        inside_N = (self.latents >= first) & (self.latents < last)
+        found = self.where(inside_N)
+        return Pairs(found.starts, found.latents - first, last - first), inside_N
 
     def reconstruct(self, z_N: Tensor, w: Weights, t_BO: Tensor) -> tuple[Tensor, Tensor]:
         """`residual_BO = z W_dec + b_dec − t`, and `residual_BO @ W_dec.T` at the pairs [N]."""
@@ -101,6 +137,10 @@ class Pairs:
 
     def sample(self, g_BO: Tensor, W_FO: Tensor) -> Tensor:
         """[N], equal to `(g_BO @ W_FO.T)` at the pairs."""
+        if g_BO.is_cpu:  # as if g were the error of a reconstruction from nothing
+            nothing_N, nothing_O = (g_BO.new_zeros(n) for n in (len(self.latents), g_BO.shape[1]))
+            at = self.starts, self.latents, nothing_N
+            return cpu.reconstruct(*at, W_FO, nothing_O, -g_BO)[1]
         if not g_BO.is_cuda or not len(self.latents):
             return (g_BO @ W_FO.T)[self.tokens, self.latents]
         shape = (len(self.starts) - 1, self.n_latents)
@@ -141,6 +181,24 @@ class Pairs:
         """The pairs in the order of the transposed [F, B] matrix, and where its rows start."""
         counts = self.latents.bincount(minlength=self.n_latents)
         return self.latents.argsort(stable=True), F.pad(counts.cumsum(0), (1, 0))
+
+
+def _guessed(pre_BF: Tensor, n: int) -> float:
+    """A floor above which, by a sample of rows, twice as many pairs lie; no lower than 0."""
+    some = pre_BF[:: max(1, len(pre_BF) // _SAMPLE_ROWS)].flatten().float()
+    wanted = 2 * n * len(some) // pre_BF.numel()
+    if not 0 < wanted < len(some):
+        return 0.0
+    return max(0.0, float(some.kthvalue(len(some) - wanted).values))
+
+
+def _largest(pre_BF: Tensor, n: int) -> tuple[Pairs, Tensor]:
+    B, F = pre_BF.shape
+    values_N, places_N = pre_BF.flatten().topk(n, sorted=False)
+    places_N, order_N = places_N.sort()
+    rows = torch.arange(B + 1, device=pre_BF.device) * F
+    pairs = Pairs(torch.searchsorted(places_N, rows), places_N % F, F)
+    return pairs, _wide(values_N[order_N])
 
 
 def _above(pre_BF: Tensor, floor: Tensor | float, most: float) -> tuple[Pairs, Tensor] | None:

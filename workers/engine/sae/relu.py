@@ -12,13 +12,14 @@ import torch
 from torch import Tensor
 
 from . import dense, gpu
+from .activation import Activation
 from .dense import DenseStep, Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
 
 @dataclass(frozen=True)
-class Relu:
+class Relu(Activation):
     penalty: ClassVar[str | None] = "l1"
 
     def latents(self, w: Weights, x_BD: Tensor) -> Tensor:
@@ -73,4 +74,4 @@ def dense_step(w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, l1_alpha:
         dpre_RF = whole.latent_gradients(block, z_RF)
         dpre_RF.add_(l1_alpha.to(z_RF.dtype) / len(x_BD)).mul_(active_RF)
         whole.add(block, z_RF, dpre_RF, active_RF)
-    return whole.step("l1", l1_alpha)
+    return whole.step(l1_alpha * whole.l1)

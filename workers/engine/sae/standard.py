@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..config import Hyperparameters
+from ..config import Plan
 from .activation import Activation
 from .base import Sae
 from .relu import Relu
@@ -17,5 +17,5 @@ class Standard(Sae):
     """
 
     @staticmethod
-    def own_activation(h: Hyperparameters) -> Activation:
+    def own_activation(plan: Plan) -> Activation:
         return Relu()

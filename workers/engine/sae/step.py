@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
 Weights = dict[str, Tensor]
-"""W_enc [F, D], b_enc [F], W_dec [F, O], b_dec [O]; JumpReLU adds threshold [F]."""
+"""W_enc [F, D], b_enc [F], W_dec [F, O], b_dec [O].
+
+JumpReLU adds threshold [F], Gated b_mag and r_mag [F].
+"""
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,8 @@ class Step:
     """Gradients of the loss and the terms it is made of; everything stays on the device.
 
     `residual_BO` is reconstruction minus target in normalized space. `fired_F` counts tokens.
-    `loss` is reconstruction_loss plus the weighted penalty.
+    `loss` is reconstruction_loss plus the weighted penalty, plus `auxiliary` where a penalty has to
+    be told from it. `seen` are means over the tokens that the activation's `observe` wants to know.
     """
 
     gradients: Weights
@@ -25,6 +29,8 @@ class Step:
     l1: Tensor
     residual_BO: Tensor
     fired_F: Tensor
+    auxiliary: Tensor | float = 0.0
+    seen: Weights = field(default_factory=dict)
 
 
 def mean_square(residual_BO: Tensor) -> tuple[Tensor, Tensor]:

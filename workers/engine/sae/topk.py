@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from . import dense, gpu
+from .activation import Activation
 from .dense import Products
 from .pairs import Pairs
 from .step import Step, Weights, mean_square
 
 
 @dataclass(frozen=True)
-class TopK:
+class TopK(Activation):
     """Exactly `k` latents per token at most; there is no penalty to weigh."""
 
     k: int
@@ -45,7 +46,7 @@ class TopK:
             from .gpu import steps
 
             return steps.topk(w, x_BD, t_BO, pre_BF, self.k, dead, self.auxk_alpha)
-        return step(w, x_BD, t_BO, pre_BF, self.k, dead, self.auxk_alpha)
+        return step(w, x_BD, t_BO, pre_BF, *Pairs.top(pre_BF, self.k), dead, self.auxk_alpha)
 
 
 def latents(w: Weights, x_BD: Tensor, k: int) -> Tensor:
@@ -60,12 +61,15 @@ def step(
     x_BD: Tensor,
     t_BO: Tensor,
     pre_BF: Tensor,
-    k: int,
+    kept: Pairs,
+    pre_N: Tensor,
     dead: Tensor | None,
     auxk_alpha: float,
 ) -> Step:
-    """Loss against target t and its gradients. `dead` holds the indices of dead latents, if any."""
-    kept, pre_N = Pairs.top(pre_BF, k)
+    """Loss against target t and its gradients, where only the `kept` pairs may be active.
+
+    `dead` holds the indices of dead latents, if any; `pre_BF` and `pre_N` are used up.
+    """
     z_N = pre_N.relu_()
     residual_BO, sampled_N = kept.reconstruct(z_N, w, t_BO)
     mse, g_BO = mean_square(residual_BO)
@@ -74,7 +78,7 @@ def step(
     gradients, fired_F = kept.gradients(z_N, dpre_N, x_BD, g_BO)
     loss = mse
     if dead is not None and auxk_alpha > 0:
-        loss = mse + _add_auxiliary(gradients, w, x_BD, pre_BF, residual_BO, dead, auxk_alpha)
+        loss = mse + add_auxiliary(gradients, w, x_BD, pre_BF, residual_BO, dead, auxk_alpha)
     return Step(
         gradients=gradients,
         loss=loss,
@@ -86,7 +90,7 @@ def step(
     )
 
 
-def _add_auxiliary(
+def add_auxiliary(
     gradients: Weights,
     w: Weights,
     x_BD: Tensor,
@@ -95,7 +99,15 @@ def _add_auxiliary(
     dead: Tensor,
     auxk_alpha: float,
 ) -> Tensor:
-    """Add the gradients of the auxiliary loss and return its weighted value."""
+    """Add the gradients of the auxiliary loss and return its weighted value; `pre_BF` is used up.
+
+    Where kernels may run, `dead` is filled up with F (`DeadLatents`), as only they can take it.
+    """
+    if gpu.usable(x_BD.device):
+        from .gpu import auxiliary
+
+        x, W_dec = x_BD.to(pre_BF.dtype), w["W_dec"].to(pre_BF.dtype)
+        return auxiliary.add_auxiliary(gradients, x, W_dec, pre_BF, residual_BO, dead, auxk_alpha)
     k_aux = min(residual_BO.shape[1] // 2, len(dead))
     pre_BJ = pre_BF[:, dead].to(x_BD.dtype)
     values, indices = pre_BJ.topk(k_aux, dim=1, sorted=False)

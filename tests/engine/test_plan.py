@@ -1,0 +1,91 @@
+"""What is left open is settled from the rest, and what makes no sense is refused by its field."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from workers.engine.config import (
+    Architecture,
+    Hyperparameters,
+    ModelFacts,
+    Plan,
+    TrainingConfig,
+    check,
+    warnings,
+)
+from workers.engine.sae import build
+
+MODEL = ModelFacts(d_model=64, n_layers=4)
+
+
+def config(architecture: str, **h: Any) -> TrainingConfig:
+    return TrainingConfig(
+        architecture=architecture, layer=1, hyperparameters=Hyperparameters.model_validate(h)
+    )
+
+
+@pytest.mark.parametrize(
+    ("h", "k"),
+    [
+        ({"latent_dim": 2048}, 64),
+        ({"latent_dim": 512}, 32),  # a sixteenth
+        ({"latent_dim": 2048, "target_l0": 12.6}, 13),
+        ({"latent_dim": 2048, "top_k_sparsity": 1.0}, 20),
+        ({"latent_dim": 2048, "top_k_sparsity": 1.0, "target_l0": 50}, 20),
+    ],
+)
+@pytest.mark.parametrize("architecture", ["batchtopk", "matryoshka"])
+def test_k_over_a_batch_is_the_share_the_target_or_automatic(
+    architecture: str, h: dict[str, Any], k: int
+) -> None:
+    plan = Plan.of(config(architecture, **h), MODEL)
+    assert (plan.k, plan.top_k) == (k, None)
+    told = [problem.field for problem in warnings(config(architecture, **h), MODEL, None)]
+    assert ("target_l0" in told) is (len(h) == 3)
+
+
+def test_topk_takes_the_place_of_other_activations_only_where_it_is_asked_for() -> None:
+    assert Plan.of(config("standard", target_l0=9), MODEL).k is None
+    plan = Plan.of(config("standard", top_k_sparsity=1.0), MODEL)
+    assert (plan.k, plan.top_k) == (5, 5)
+
+
+def test_latents_must_suffice_for_the_groups() -> None:
+    small = ModelFacts(d_model=8, n_layers=4)
+    fitting = config("matryoshka", latent_dim=16, matryoshka_groups=5)
+    assert check(fitting, small) == []
+    (problem,) = check(config("matryoshka", latent_dim=16, matryoshka_groups=6), small)
+    assert (problem.field, problem.message[-17:]) == ("matryoshka_groups", "choose at most 5.")
+
+
+def test_a_configuration_from_before_a_hyperparameter_keeps_its_digest() -> None:
+    """Those of checkpoints that older versions wrote."""
+    standard = TrainingConfig(architecture="standard", layer=3)
+    jumprelu = config("jumprelu", target_l0=64, num_steps=5000).model_copy(update={"layer": 5})
+    assert [c.digest() for c in (standard, jumprelu)] == [
+        "81c15ef91b4558c0a8db2bba30cd402ffbad5bf5d93bad9d0c6cb3ca80cb01f8",
+        "196121f44e557527a8dc0e985b300fea3d40835ec0c3ab10c4e79afea11d925e",
+    ]
+
+
+def test_a_later_hyperparameter_is_part_of_the_digest_where_it_is_set() -> None:
+    usual = config("matryoshka")
+    assert config("matryoshka", matryoshka_groups=5).digest() == usual.digest()
+    assert config("matryoshka", matryoshka_groups=6).digest() != usual.digest()
+
+
+def test_gates_cannot_be_replaced_by_topk() -> None:
+    (problem,) = check(config("gated", top_k_sparsity=1.0), MODEL)
+    assert problem.field == "top_k_sparsity"
+    assert "Gated" in problem.message
+    assert check(config("gated", target_l0=20), MODEL) == []
+
+
+@pytest.mark.parametrize("architecture", list(Architecture))
+def test_parameters_are_counted_as_they_are_made(architecture: Architecture) -> None:
+    plan = Plan.of(config(architecture, latent_dim=128), MODEL)
+    weights = build(plan, torch.device("cpu")).weights
+    assert plan.parameters == sum(value.numel() for value in weights.values())
