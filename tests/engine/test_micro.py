@@ -128,7 +128,7 @@ def test_where_nothing_fits_the_run_ends_with_what_to_choose_instead(
         advance(State.fresh(plan, CPU), plan, batch)
 
 
-@pytest.mark.parametrize("architecture", ["standard", "jumprelu"])
+@pytest.mark.parametrize("architecture", ["standard", "jumprelu", "batchtopk"])
 def test_a_run_short_of_memory_and_killed_ends_with_the_bits_of_one_not_killed(
     make_spec: MakeSpec, tmp_path: Path, architecture: str
 ) -> None:
