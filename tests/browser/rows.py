@@ -29,6 +29,7 @@ from trainings.models import (
 from trainings.models.rehearsal import digest
 from workers.engine.cache import Manifest, OpenEntry
 from workers.engine.config import Hyperparameters, TrainingConfig
+from workers.engine.features import Feature, table
 
 EVALUATION = {
     "tokens": 32768,
@@ -374,3 +375,105 @@ def gallery() -> None:
     figures = short.figures | {"memory_available_bytes": 1_200_000_000}
     Rehearsal.objects.filter(pk=short.pk).update(figures=figures, beside_training=True)
     cached()
+
+
+MEASURED = {
+    "explained_variance": 0.9409,
+    "explained_variance_per_token": 0.9021,
+    "mse": 401.2,
+    "cosine": 0.9733,
+    "l2_ratio": 0.9731,
+    "relative_reconstruction_bias": 0.9996,
+    "ce_clean": 2.3692,
+    "ce_spliced": 2.4371,
+    "ce_zero": 10.8027,
+    "ce_recovered": 0.9919,
+    "ce_recovered_error": 0.0011,
+    "kl_spliced": 0.1391,
+    "kl_zero": 8.4879,
+    "kl_recovered": 0.9836,
+    "splice_tokens": 8128,
+    "dtype": "float32",
+    "dead": 92,
+    "rare": 61,
+    "dense": 19,
+    "max_decoder_cosine": {"mean": 0.2115, "median": 0.2048, "p99": 0.3578, "max": 0.5561},
+    "encoder_decoder_cosine": {"mean": 0.7535, "median": 0.7633, "p99": 0.8624, "max": 0.9223},
+}
+LINE = [
+    "    raise",
+    " ValueError",
+    '("',
+    "no",
+    " such",
+    " latent",
+    '")',
+    "\n",
+    "  def",
+    " read",
+    "(",
+]
+
+
+def a_feature(number: int) -> Feature:
+    """One latent that fires on a word of a line of code, more or less strongly."""
+    peak = number % len(LINE)
+    largest = 3 + number % 7
+    examples = []
+    for k in range(12):
+        values = [0.0] * len(LINE)
+        values[peak] = round(largest * (1 - k / 20), 3)
+        values[(peak + 1) % len(LINE)] = round(values[peak] * (k % 4) / 6, 3)
+        examples.append({"tokens": LINE, "values": values, "peak": peak, "context": k})
+    return Feature(
+        id=number,
+        frequency=0.3 / (1 + number),
+        fired=round(78_336 / (1 + number)),
+        maximum=float(largest),
+        mean=largest / 3,
+        examples=examples,
+        histogram={"start": -2.0, "per_octave": 2, "counts": [3, 20, 71, 160, 233, 190, 64, 9]},
+        promotes=[(word, 3.2 - i / 4) for i, word in enumerate(LINE[:10])],
+        suppresses=[(word, i / 4 - 3.1) for i, word in enumerate(reversed(LINE[:10]))],
+        neighbours=[((number + 7 * i) % 120, 0.31 - i / 40) for i in range(1, 9)],
+    )
+
+
+def an_sae(name: str = "smollm2-135m-l3-topk-8x") -> Sae:
+    """With all that an SAE's page can show: measured, exported, its features collected."""
+    run = completed(name)
+    sae = run.sae
+    sae.path, sae.evaluation = str(run.attempt_folder(1) / "sae"), EVALUATION | MEASURED
+    sae.save()
+    sae.folder.mkdir(parents=True, exist_ok=True)
+    for file in ("cfg.json", "sae_weights.safetensors", "sparsity.safetensors"):
+        (sae.folder / file).write_bytes(b"0" * 1234)
+    about = {"tokens": 261_120, "contexts": 1024}
+    table.write(sae.features_path, about, (a_feature(i) for i in range(120)))
+    sae.export_path("sparsify").mkdir(parents=True, exist_ok=True)
+    proof = {
+        "read_by": "eai-sparsify 1.3.3",
+        "max_difference": 2.4e-7,
+        "digest": "9f2c" * 16,
+        "files": {"layers.3/cfg.json": {"bytes": 231}, "layers.3/sae.safetensors": {"bytes": 2130}},
+    }
+    done = {"status": "done", "ended_at": timezone.now(), "tokenization": run.tokenization}
+    sae.jobs.create(kind="export", format="sparsify", key="e", result=proof, **done)
+    read = {
+        "tokens": LINE,
+        "cut": False,
+        "latents": [
+            {"id": i, "maximum": 5.0 - i / 3, "values": a_feature(i).examples[0]["values"]}
+            for i in range(5)
+        ],
+        "strongest": [],
+    }
+    sae.jobs.create(kind="probe", text="".join(LINE), key="p", result=read, **done)
+    for step in range(50, 1001, 50):
+        counts = [0] * 32
+        for i in range(18):
+            middle = 21 + 5 * (1 - step / 1000)
+            counts[14 + i] = round(700 * math.exp(-(((14 + i - middle) / 3) ** 2)))
+        density = {**EVALUATION["density"], "counts": counts, "never": 300 - step // 5}
+        run.densities.create(step=step, tokens=step * 512, density=density)
+    return sae
