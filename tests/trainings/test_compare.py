@@ -116,6 +116,17 @@ def test_pareto_takes_held_out_figures_before_the_last_logged(client: Client) ->
     assert re.findall(cell, compare(client, run)) == [("9.0", "0.5", "")]
 
 
+def test_ce_recovered_has_its_own_plane_where_it_was_measured(client: Client) -> None:
+    run, other = (a_training(status="completed", latest={"fvu": 0.5, "l0": 9.0}) for _ in range(2))
+    Sae.objects.create(training=run, path="/s", step=9, evaluation={"fvu": 0.25, "l0": 8.0})
+    assert "CE lost over L0" not in compare(client, run, other)
+    Sae.objects.update(evaluation={"fvu": 0.25, "l0": 8.0, "ce_recovered": 0.75})
+    page = compare(client, run, other)
+    assert "CE lost over L0" in page
+    assert re.findall('data-ce-lost="([^"]*)"', page) == ["0.25"]
+    assert "0.7500" in page
+
+
 def test_cells_are_kept_current_by_the_same_fragments(client: Client) -> None:
     run = a_training(status="running", current_step=5, latest={"loss": 0.25})
     page, gone = compare(client, run), uuid.uuid4()
