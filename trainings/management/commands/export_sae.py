@@ -19,8 +19,8 @@ from trainings.models import Sae
 class Command(BaseCommand):
     help = (
         "Write a training's SAE into a folder, whole or not at all, and read it back. Without "
-        "--format and --card its files are copied as they lie. Exit code: 0 written, 1 it cannot "
-        "be, 2 there is no such SAE, or the format has none. "
+        "--format, --card and --unit-norm its files are copied as they lie. Exit code: 0 written, "
+        "1 it cannot be, 2 there is no such SAE, or the format has none. "
         "Example: manage.py export_sae smollm2-135m-l5-jumprelu-8x saes/l5 --format saelens"
     )
 
@@ -46,10 +46,10 @@ class Command(BaseCommand):
 
 def _written(sae: Sae, draft: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
     format = options["format"] or sae.format
-    if not (options["format"] or options["card"]):
+    if not (options["format"] or options["card"] or options["unit_norm"]):
         return {"format": format, "files": copied(Path(sae.path), draft)}
     licence = options["license"] if options["card"] else None
-    told = exported(sae, format, draft, licence, name)
+    told = exported(sae, format, draft, licence, name, unit_norm=options["unit_norm"])
     return told | {"files": {name: found["sha256"] for name, found in told["files"].items()}}
 
 
