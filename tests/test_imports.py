@@ -34,6 +34,14 @@ def test_the_engine_loads_no_django() -> None:
     assert not found.intersection({"django", "dramatiq", "channels", "redis"})
 
 
-@pytest.mark.parametrize("module", ["workers.engine.config", "workers.broker", "trainings"])
+LIGHT = (
+    "workers.engine.config",
+    "workers.engine.features.neuronpedia",
+    "workers.broker",
+    "trainings",
+)
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_what_the_web_imports_of_the_workers_is_light(module: str) -> None:
     assert not loaded_by(f"import {module}").intersection(HEAVY)

@@ -80,6 +80,16 @@ def test_a_format_that_has_no_such_sae_leaves_nothing(
     assert not list(target.parent.iterdir())
 
 
+def test_latents_are_scaled_to_unit_rows_where_it_is_asked_for(
+    trained: Training, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    said = ran(capsys, "export_sae", "Words l1", str(tmp_path / "x"), "--unit-norm", code=2)
+    assert "would choose other latents" in said
+    plain.write(an_sae(Kind.RELU), tmp_path / "sae")
+    ran(capsys, "export_sae", "Words l1", str(tmp_path / "x"), "--unit-norm")
+    assert open_sae(tmp_path / "x").W_dec.norm(dim=1).tolist() == pytest.approx([1] * 96)
+
+
 def test_an_sae_that_cannot_be_read_is_said(
     trained: Training, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -19,10 +19,21 @@ def add_options(parser: CommandParser, default: str) -> None:
     parser.add_argument(
         "--license", default="", help="For the model card, as the hub names it: apache-2.0, mit."
     )
+    parser.add_argument(
+        "--unit-norm",
+        action="store_true",
+        help="Scale latents so that rows of the decoder have norm 1, as SAEBench wants them.",
+    )
 
 
 def exported(
-    sae: Sae, format: str, out: Path, licence: str | None, folder: str, repository: str = ""
+    sae: Sae,
+    format: str,
+    out: Path,
+    licence: str | None,
+    folder: str,
+    repository: str = "",
+    unit_norm: bool = False,
 ) -> dict[str, Any]:
     """`workers.engine.saved.export_job.export_saved`; with a card unless the licence is None.
 
@@ -39,7 +50,7 @@ def exported(
     facts = None if licence is None else facts_of(sae, licence)
     source = Source(folder, repository)
     try:
-        return export_saved(Path(sae.path), Format(format), out, facts, source)
+        return export_saved(Path(sae.path), Format(format), out, facts, source, unit_norm)
     except CannotExport as error:
         raise CommandError(str(error), returncode=2) from error
     except (UnreadableSae, NotProved) as error:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from trainings.management import naming
+from trainings.management.drafts import drafted, new_folder
 from trainings.management.exporting import add_options, exported, proof_line
 from trainings.models import Sae
 
@@ -20,8 +19,8 @@ from trainings.models import Sae
 class Command(BaseCommand):
     help = (
         "Write a training's SAE into a folder, whole or not at all, and read it back. Without "
-        "--format and --card its files are copied as they lie. Exit code: 0 written, 1 it cannot "
-        "be, 2 there is no such SAE, or the format has none. "
+        "--format, --card and --unit-norm its files are copied as they lie. Exit code: 0 written, "
+        "1 it cannot be, 2 there is no such SAE, or the format has none. "
         "Example: manage.py export_sae smollm2-135m-l5-jumprelu-8x saes/l5 --format saelens"
     )
 
@@ -34,9 +33,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         sae = naming.sae(options["training"])
-        folder = Path(options["folder"]).expanduser().resolve()
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise CommandError(f"{folder} is not empty; name a new folder.", returncode=2)
+        folder = new_folder(options["folder"])
         if options["license"] and not options["card"]:
             raise CommandError("A licence is written on the card: add --card.", returncode=2)
         try:
@@ -49,10 +46,10 @@ class Command(BaseCommand):
 
 def _written(sae: Sae, draft: Path, name: str, options: dict[str, Any]) -> dict[str, Any]:
     format = options["format"] or sae.format
-    if not (options["format"] or options["card"]):
+    if not (options["format"] or options["card"] or options["unit_norm"]):
         return {"format": format, "files": copied(Path(sae.path), draft)}
     licence = options["license"] if options["card"] else None
-    told = exported(sae, format, draft, licence, name)
+    told = exported(sae, format, draft, licence, name, unit_norm=options["unit_norm"])
     return told | {"files": {name: found["sha256"] for name, found in told["files"].items()}}
 
 
@@ -61,25 +58,6 @@ def _said(told: dict[str, Any]) -> str:
     if "read_by" in told:
         lines.append(proof_line(told))
     return "\n".join(lines + [f"{name}  {digest}" for name, digest in told["files"].items()])
-
-
-@contextmanager
-def drafted(target: Path) -> Iterator[Path]:
-    """A folder beside the target, which becomes it at the end, or goes where something fails."""
-    draft = target.with_name(f".{target.name}.part")
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir(parents=True)
-    try:
-        yield draft
-        if target.exists():  # empty; somebody may stand in it
-            for path in list(draft.iterdir()):
-                path.rename(target / path.name)
-            draft.rmdir()
-        else:
-            draft.rename(target)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
 
 
 def copied(source: Path, target: Path) -> dict[str, str]:

@@ -41,7 +41,15 @@ class Command(BaseCommand):
         with TemporaryDirectory(prefix="push-", dir=settings.HOME) as temporary:
             out = Path(temporary, "sae")
             try:
-                told = exported(sae, format, out, options["license"], subfolder, repository)
+                told = exported(
+                    sae,
+                    format,
+                    out,
+                    options["license"],
+                    subfolder,
+                    repository,
+                    options["unit_norm"],
+                )
                 done = push(out, repository, subfolder, told["files"], options["private"])
             except OSError as error:
                 raise CommandError(f"It could not be written: {error}") from error

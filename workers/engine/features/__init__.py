@@ -1,6 +1,7 @@
 """What each latent of an SAE means: where it fires, what it says, and which others are like it.
 
-The table that it makes is read without torch (`table.py`); what makes it is `collect.py`.
+The table is read without torch (`table.py`), and written for Neuronpedia (`neuronpedia.py`); what
+makes it is `collect.py`.
 """
 
 from .table import Feature, FeatureTable, Listed, Order, UnreadableTable

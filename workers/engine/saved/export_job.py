@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from .folder import open_sae
 from .formats import Format, place_of, write
 from .proof import CARD, Proof, prove
 from .sae import SavedSae
+from .unit_norm import with_unit_rows
 
 _SPARSITY = "sparsity.safetensors"
 
@@ -24,13 +25,17 @@ def export_saved(
     out: Path,
     facts: Facts | None = None,
     source: Source | None = None,
+    unit_norm: bool = False,
 ) -> dict[str, Any]:
     """Write `out`, with a model card where there are facts for one; what is in it and its proof.
 
-    `source` is where the card says the SAE is loaded from; else the folder's name. Raises
+    `source` is where the card says the SAE is loaded from; else the folder's name. `unit_norm`
+    scales its latents so that rows of its decoder have norm 1. Raises
     `UnreadableSae`, `CannotExport`, `NotProved` and `OSError`; then nothing of it stays behind.
     """
     sae = open_sae(sae_path)
+    if unit_norm:
+        sae, facts = with_unit_rows(sae), facts and _without_scale(facts)
     temporary = out.with_name(out.name + ".tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
@@ -43,7 +48,7 @@ def export_saved(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return {"format": format.value, "folder": str(out), **asdict(proof)}
+    return {"format": format.value, "folder": str(out), **dataclasses.asdict(proof)}
 
 
 def write_card(
@@ -52,6 +57,12 @@ def write_card(
     place = place_of(format, folder).relative_to(folder).as_posix()
     text = markdown(facts, sae, format, place, proof, source)
     (folder / CARD).write_text(text, encoding="utf-8")
+
+
+def _without_scale(facts: Facts) -> Facts:
+    """L1 is that of latents as they were."""
+    kept = {name: value for name, value in facts.evaluation.items() if name != "l1"}
+    return dataclasses.replace(facts, evaluation=kept)
 
 
 def _keep_frequencies(sae_path: Path, place: Path, format: Format) -> None:
