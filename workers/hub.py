@@ -38,6 +38,10 @@ _TEXT_FILES = re.compile(
 )
 # Other variants (consolidated.safetensors, model.fp16.safetensors) hold the same weights again.
 _WEIGHTS = re.compile(r"model(-\d+-of-\d+)?\.safetensors")
+# Of an SAE of SAELens or sparsify.
+_SAE_WEIGHTS = ("sae_weights.safetensors", "sae.safetensors")
+_SAE_FILES = ("cfg.json", "sparsity.safetensors", *_SAE_WEIGHTS)
+_MOST_NAMED = 20
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
@@ -77,12 +81,7 @@ def download(
     model: LanguageModel, what: Listing, out: Path, received: Callable[[int], None]
 ) -> None:
     """Fetch the listed files into `out`; `received` gets bytes as they come, and may raise."""
-    needed, free = what.size, shutil.disk_usage(out.parent).free
-    if needed > free:
-        raise HubError(
-            f"{model.location} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
-            "on the disk of SAESTUDIO_HOME."
-        )
+    _demand_room(model.location, what.size, out.parent, "SAESTUDIO_HOME")
     bar = _bar(received)
     for name in what.files:
         with refusals("model", model.location, what.commit):
@@ -90,6 +89,56 @@ def download(
                 model.location, name, revision=what.commit, local_dir=out, tqdm_class=bar
             )
     shutil.rmtree(out / ".cache", ignore_errors=True)
+
+
+def _demand_room(name: str, needed: int, folder: Path, place: str) -> None:
+    """Raises `HubError`."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise HubError(
+            f"{name} needs {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free "
+            f"on the disk of {place}."
+        )
+
+
+def fetch_sae(
+    repository: str, folder: str, revision: str, into: Path, received: Callable[[], None]
+) -> Path:
+    """Fetch the files of one SAE; where they lie. `received` is called as bytes come.
+
+    Raises `HubError`, which names the folders there are where there is no SAE in this one.
+    """
+    with refusals("model", repository, revision, ""):
+        info = HfApi().model_info(
+            repository, revision=revision or None, files_metadata=True, timeout=_TIMEOUT
+        )
+    sizes = {file.rfilename: file.size or 0 for file in info.siblings or ()}
+    wanted = [name for name in sizes if _is_of_sae(name, folder)]
+    if not any(name.endswith(".safetensors") for name in wanted):
+        raise HubError(_no_sae(repository, folder, list(sizes)))
+    _demand_room(repository, sum(sizes[n] for n in wanted), into.parent, str(into.parent))
+    bar = _bar(lambda _bytes: received())
+    for name in wanted:
+        with refusals("model", repository, revision, ""):
+            hf_hub_download(
+                repository, name, revision=str(info.sha), local_dir=into, tqdm_class=bar
+            )
+    return into / folder
+
+
+def _is_of_sae(name: str, folder: str) -> bool:
+    place, _, file = name.rpartition("/")
+    return place == folder and file in _SAE_FILES
+
+
+def _no_sae(repository: str, folder: str, names: list[str]) -> str:
+    there = sorted({n.rpartition("/")[0] for n in names if n.rpartition("/")[2] in _SAE_WEIGHTS})
+    some = ", ".join(place or "the repository's own" for place in there[:_MOST_NAMED])
+    where = f"the folder {folder}" if folder else "its own folder"
+    if not there:
+        return f"{repository} holds no SAE of SAELens or sparsify."
+    more = f" and {len(there) - _MOST_NAMED} more" if len(there) > _MOST_NAMED else ""
+    return f"{repository} has no SAE in {where}; there are: {some}{more}."
 
 
 def pinned(dataset: Dataset) -> str:

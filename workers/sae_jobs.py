@@ -22,9 +22,11 @@ from trainings.models import Sae, SaeJob
 from workers.engine.config.sae_job import SaeJobKind, SaeJobSpec
 
 from . import supervisor
+from .hub import HubError
 from .recorder import LeaseLost
 from .rehearsal import ShuttingDown
 from .sae_facts import facts_of
+from .sae_import import clear_away, fetched, taken_in
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +54,11 @@ def run(pk: str, worker: str, on_progress: OnProgress = lambda share, note: None
     if attempt is None:
         return False
     job = SaeJob.objects.select_related(
-        "tokenization__model", "sae__training__tokenization", "sae__training__model"
+        "tokenization__model",
+        "sae__training__tokenization",
+        "sae__training__model",
+        "sae__own_text",
+        "sae__own_model",
     ).get(pk=pk)
     try:
         result = _result(job, _Row(pk, attempt, on_progress))
@@ -60,6 +66,7 @@ def run(pk: str, worker: str, on_progress: OnProgress = lambda share, note: None
         message = str(error)
         supervisor.patiently(lambda: SaeJob.objects.fail(pk, attempt, message))
     except LeaseLost:
+        clear_away(job)
         logger.warning("The job %s was taken over or deleted; its process is ended", pk)
     except ShuttingDown:
         supervisor.patiently(lambda: SaeJob.objects.hand_back(pk, attempt))
@@ -74,6 +81,9 @@ def _finish(job: SaeJob, attempt: int, result: dict[str, Any]) -> None:
     with transaction.atomic():
         if not SaeJob.objects.finish(job.pk, attempt, result):
             return
+        if job.kind == SaeJob.Kind.IMPORT:
+            taken_in(job, result)
+            return
         if job.kind != SaeJob.Kind.EVALUATE or job.tokenization != job.sae.text:
             return
         sae = Sae.objects.select_for_update().get(pk=job.sae_id)
@@ -83,17 +93,18 @@ def _finish(job: SaeJob, attempt: int, result: dict[str, Any]) -> None:
             sae.save(update_fields=["evaluation"])
 
 
-def spec(job: SaeJob) -> SaeJobSpec:
-    """All that the child needs to know."""
+def spec(job: SaeJob, source: Path | None = None) -> SaeJobSpec:
+    """All that the child needs to know; `source` is what an import reads."""
     kind: SaeJobKind = job.kind  # type: ignore[assignment]
     held_out = job.sae.held_out_tokens
     return SaeJobSpec(
         kind=kind,
-        sae_path=Path(job.sae.path),
+        sae_path=source or Path(job.sae.path),
         model_path=job.tokenization.model.folder,
         tokens_path=job.tokenization.folder,
         text=job.text,
         **_export(job),
+        **_import(job),
         **({} if held_out is None else {"held_out_tokens": held_out}),
     )
 
@@ -105,13 +116,25 @@ def _export(job: SaeJob) -> dict[str, Any]:
     return {"format": job.format, "out": job.sae.export_path(job.format), "facts": facts}
 
 
+def _import(job: SaeJob) -> dict[str, Any]:
+    if job.kind != SaeJob.Kind.IMPORT:
+        return {}
+    layer, hook = job.options.get("layer"), job.options.get("hook") or "resid_post"
+    place = {} if layer is None else {"place": {"layer": layer, "hook": hook}}
+    return {"out": Path(job.sae.path), **place}
+
+
 def _result(job: SaeJob, row: _Row) -> dict[str, Any]:
-    if not Path(job.sae.path).is_dir():
+    imports = job.kind == SaeJob.Kind.IMPORT
+    if not imports and not Path(job.sae.path).is_dir():
         raise JobError(f"The SAE's folder {job.sae.path} is not there any more.")
     try:
         with tempfile.TemporaryDirectory(prefix="sae-job-") as folder:
-            spec(job).write(Path(folder))
+            source = fetched(job, Path(folder), row) if imports else None
+            spec(job, source).write(Path(folder))
             return _done(Path(folder), row)
+    except HubError as error:
+        raise JobError(str(error)) from error
     except OSError as error:
         raise JobError(f"The job could not be started: {error}.") from error
 

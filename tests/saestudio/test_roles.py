@@ -61,7 +61,15 @@ def rows() -> dict[str, str]:
     )
     template = TrainingTemplate.objects.create(name="ada's", hyperparameters={}, owner=ada)
     sae = Sae.objects.create(training=run, path="/none", format="saelens", step=5)
+    imported = Sae.objects.create(
+        path="/none",
+        own_name="theirs",
+        own_model=run.model,
+        own_text=run.tokenization,
+        owner=ada,
+    )
     return {
+        "imported": str(imported.pk),
         "training_id": str(run.pk),
         "checkpoint_id": str(checkpoint.pk),
         "rehearsal_id": str(uuid4()),
@@ -201,6 +209,7 @@ API_OWNED = (
     ("delete", "training-templates/{template}", None),
     ("post", "models/{model}/prepare", None),
     ("delete", "models/{model}", None),
+    ("delete", "saes/{imported}", None),
 )
 API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "trainings", {}),
@@ -212,6 +221,7 @@ API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "models", {"source": "hub", "location": "a/b"}),
     ("post", "datasets", {"source": "hub", "location": "a/b"}),
     ("post", "tokenizations", {}),
+    ("post", "saes", {"source": "hub", "location": "a/b", "tokenization_id": "{model}"}),
     ("post", "saes/{sae}/evaluate", {}),
     ("post", "saes/{sae}/collect-features", {}),
     ("post", "saes/{sae}/activations", {"text": "a text"}),

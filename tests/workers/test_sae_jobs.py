@@ -87,14 +87,15 @@ def test_what_the_child_finds_is_the_saes_on_its_own_text_alone(sae: Sae, child:
 def test_numbers_of_an_sae_that_was_exported_anew_meanwhile_are_not_its_own(
     sae: Sae, child: Install, tmp_path: Path
 ) -> None:
-    path = tmp_path / "go"
+    path, begun = tmp_path / "go", tmp_path / "begun"
     child(
+        f"open({str(begun)!r}, 'w').close()\n"
         f"while not os.path.exists({str(path)!r}): time.sleep(0.01)\n"
         + said(event="done", result={"fvu": 0.5})
     )
     job = ask(sae)
     thread = in_thread(lambda: sae_jobs.run(str(job.pk), "worker"))
-    wait_for(lambda: SaeJob.objects.get().status == "running", "the job to begin")
+    wait_for(begun.exists, "the child")
     Sae.objects.update(step=2000)
     path.touch()
     thread.join(30)

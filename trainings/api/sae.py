@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from django.http import Http404, HttpRequest
@@ -13,7 +13,10 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema
 
 from saestudio.streaming import SentFile
+from trainings import imports, rights
+from trainings.forms import ImportForm
 from trainings.models import Sae
+from workers.engine.config import ConfigError, Problem
 
 from .schemas import Errors
 
@@ -21,14 +24,20 @@ router = Router()
 
 
 class SaeOut(Schema):
-    """`evaluation` was measured on tokens never trained on; `export` names the files' format."""
+    """`evaluation` was measured on tokens never trained on; `export` names the files' format.
+
+    One that was imported has no training, the `location` it came from, and is `ready` once it was
+    read and fits its model.
+    """
 
     id: UUID
-    training_id: UUID
+    training_id: UUID | None
     name: str
     architecture: str
     model: str
-    layer: int
+    layer: int | None
+    location: str
+    ready: bool
     path: str
     format: str
     step: int
@@ -37,20 +46,29 @@ class SaeOut(Schema):
     created_at: datetime
 
     @staticmethod
-    def resolve_name(sae: Sae) -> str:
-        return sae.training.name
-
-    @staticmethod
     def resolve_architecture(sae: Sae) -> str:
-        return sae.training.architecture
+        return sae.training.architecture if sae.training else sae.architecture
 
     @staticmethod
     def resolve_model(sae: Sae) -> str:
-        return sae.training.model.known_as
+        return sae.language_model.known_as
 
-    @staticmethod
-    def resolve_layer(sae: Sae) -> int:
-        return sae.training.layer
+
+class SaeIn(Schema):
+    """An SAE of SAELens's or sparsify's format, in a folder of this machine or on the hub.
+
+    `tokenization_id`: a text of the model it was trained on. `layer` and `hook` only where its
+    folder does not say what it reads.
+    """
+
+    source: Literal["hub", "folder"]
+    location: str
+    subfolder: str = ""
+    revision: str = ""
+    tokenization_id: UUID
+    name: str = ""
+    layer: int | None = None
+    hook: str = ""
 
 
 class SaePage(Schema):
@@ -73,8 +91,33 @@ def list_saes(
     """Newest first."""
     found = _saes()
     if model_id:
-        found = found.filter(training__model=model_id)
+        found = found.of_model(model_id)
     return {"items": found[offset : offset + limit], "count": found.count()}
+
+
+@router.post("", response={202: SaeOut, 422: Errors})
+def import_sae(request: HttpRequest, payload: SaeIn) -> Any:
+    """Take in an SAE that was trained elsewhere; it is `ready` once its job has ended."""
+    told = payload.dict()
+    told["tokenization"] = told.pop("tokenization_id")
+    form = ImportForm({name: value for name, value in told.items() if value is not None})
+    if not form.is_valid():
+        raise ConfigError(
+            [
+                Problem("tokenization_id" if name == "tokenization" else name, str(said))
+                for name, found in form.errors.items()
+                for said in found
+            ]
+        )
+    return 202, imports.ask(form.cleaned_data, request.user)
+
+
+@router.delete("/{uuid:pk}", response={204: None, 404: Errors})
+def delete_sae(request: HttpRequest, pk: UUID) -> Any:
+    """One that was imported, with its files; a training's goes with its training."""
+    rows = _saes().filter(training=None)
+    imports.remove(rights.demand(request.user, get_object_or_404(rows, pk=pk)))
+    return 204, None
 
 
 @router.get("/{uuid:pk}", response={200: SaeOut, 404: Errors})

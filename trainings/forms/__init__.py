@@ -2,6 +2,15 @@
 
 from .catalog import DatasetForm, ModelForm, TokenizationForm
 from .notes import NotesForm
+from .sae import ImportForm
 from .start import StartForm, texts
 
-__all__ = ["DatasetForm", "ModelForm", "NotesForm", "StartForm", "TokenizationForm", "texts"]
+__all__ = [
+    "DatasetForm",
+    "ImportForm",
+    "ModelForm",
+    "NotesForm",
+    "StartForm",
+    "TokenizationForm",
+    "texts",
+]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from difflib import get_close_matches
-from pathlib import Path
 from typing import Any, TypeVar
 
 from django.core.management.base import CommandError
@@ -53,11 +52,14 @@ def training(text: str) -> Training:
 
 
 def sae(text: str) -> Sae:
-    """That of the training so named, with its files. Raises `CommandError`."""
-    run = training(text)
-    found: Sae | None = Sae.objects.filter(training=run).first()
-    if found is None or not Path(found.path).is_dir():
-        raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
+    """That of the training so named, or the imported one, with its files. Raises `CommandError`."""
+    imported = Sae.objects.visible().filter(training=None, ready=True)
+    found: Sae | None = imported.filter(by_id(text) or Q(own_name=text)).first()
+    if found is None:
+        run = training(text)
+        found = Sae.objects.visible().filter(training=run).first()
+        if found is None or not found.folder.is_dir():
+            raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
     return found
 
 

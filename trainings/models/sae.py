@@ -1,39 +1,72 @@
-"""What a training is for: the sparse autoencoder it left behind."""
+"""What a training is for, the sparse autoencoder it left behind; and those from elsewhere."""
 
 from __future__ import annotations
 
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
+from django.conf import settings
 from django.db import models
+from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils.text import slugify
 
+from workers.engine.config import Architecture, Plan
 from workers.engine.config.sae_job import FEATURES_FILE, FORMATS
 
-if TYPE_CHECKING:
-    from .catalog import LanguageModel, Tokenization
+from .catalog import LanguageModel, Tokenization
+from .owner import owned
 
 
 class SaeQuerySet(models.QuerySet[Any]):
     def visible(self) -> Self:
         """Not of a training that is being deleted, with what a page says of each."""
         related = ("training__model", "training__dataset", "training__tokenization")
+        own = ("own_model", "own_text__dataset", "own_text__model", "owner", "training__owner")
         found = self.filter(training__delete_requested_at=None)
-        return found.select_related(*related, "training__owner")
+        return found.select_related(*related, *own)
+
+    def of_model(self, model: Any) -> Self:
+        return self.filter(Q(training__model=model) | Q(own_model=model))
 
 
 class Sae(models.Model):
-    """An exported SAE: its folder, and what it does on tokens it never saw."""
+    """An exported SAE: its folder, and what it does on tokens it never saw.
+
+    One that was trained here has name, model and text from its training. One that was imported has
+    them in columns of its own, and `facts` (`workers.engine.saved.importing.facts`) once it is
+    `ready`.
+    """
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
-    training = models.OneToOneField("trainings.Training", models.CASCADE, related_name="sae")
+    training = models.OneToOneField(
+        "trainings.Training", models.CASCADE, related_name="sae", null=True, blank=True
+    )
     path = models.CharField(max_length=500)
     format = models.CharField(max_length=50)
-    step = models.PositiveIntegerField()
+    step = models.PositiveIntegerField(default=0)
     evaluation = models.JSONField(default=dict)
     export = models.JSONField(default=dict)
     created_at = models.DateTimeField(db_default=Now())
+
+    own_name = models.CharField(max_length=255, blank=True, default="", db_default="")
+    own_model = models.ForeignKey(
+        LanguageModel, models.PROTECT, null=True, blank=True, related_name="imported_saes"
+    )
+    own_text = models.ForeignKey(
+        Tokenization, models.PROTECT, null=True, blank=True, related_name="imported_saes"
+    )
+    location = models.CharField(
+        max_length=500,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The folder, or repository and folder, that it was imported from.",
+    )
+    facts = models.JSONField(default=dict, db_default=models.Value({}, models.JSONField()))
+    ready = models.BooleanField(default=True, db_default=True)
+    owner = owned()
 
     objects = SaeQuerySet.as_manager()
 
@@ -43,30 +76,75 @@ class Sae(models.Model):
         verbose_name = "SAE"
 
     def __str__(self) -> str:
-        return f"SAE of {self.training}"
+        return f"SAE of {self.training}" if self.training else self.own_name
 
     @property
     def name(self) -> str:
-        return self.training.name
+        return self.training.name if self.training else self.own_name
+
+    @property
+    def file_stem(self) -> str:
+        """Its name as that of a file, without an ending."""
+        return slugify(self.name) or str(self.id)
+
+    @property
+    def hook(self) -> str:
+        """What it reads at the layer."""
+        if self.training:
+            return str(self.training.hyperparameters.get("hook", "resid_post"))
+        return str(self.facts.get("hook", "resid_post"))
 
     @property
     def language_model(self) -> LanguageModel:
-        return self.training.model
+        model: LanguageModel | None = self.training.model if self.training else self.own_model
+        assert model is not None
+        return model
 
     @property
     def text(self) -> Tokenization:
         """What it is evaluated on where nobody says otherwise."""
-        return self.training.tokenization
+        text: Tokenization | None = self.training.tokenization if self.training else self.own_text
+        assert text is not None
+        return text
+
+    @property
+    def layer(self) -> int | None:
+        """The layer it reads; None until an import has found out."""
+        layer: int | None = self.training.layer if self.training else self.facts.get("layer")
+        return layer
+
+    @property
+    def architecture(self) -> str:
+        """As a page writes it."""
+        if self.training:
+            return Architecture(self.training.architecture).label
+        return str(self.facts.get("architecture", ""))
+
+    @property
+    def width(self) -> int | None:
+        """Number of latents."""
+        if not self.training:
+            width: int | None = self.facts.get("d_sae")
+            return width
+        facts = self.training.model.facts
+        return Plan.of(self.training.config, facts).d_sae if facts else None
 
     @property
     def held_out_tokens(self) -> int | None:
-        """How many tokens of its text it was never trained on."""
+        """How many tokens of its text it was never trained on; None where nobody knows."""
+        if not self.training:
+            return None
         found: int | None = self.training.hyperparameters.get("held_out_tokens")
         return found
 
     @property
     def folder(self) -> Path:
         return Path(self.path)
+
+    @property
+    def home(self) -> Path:
+        """Of one that was imported: all that the studio keeps of it."""
+        return Path(settings.HOME, "saes", str(self.id))
 
     def export_path(self, format: str) -> Path:
         """Where it is written in another tool's format."""

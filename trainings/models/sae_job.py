@@ -38,12 +38,13 @@ class SaeJobQuerySet(LeasedQuerySet):
         *,
         text: str = "",
         format: str = "",
+        options: dict[str, Any] | None = None,
         owner: Any = None,
     ) -> SaeJob:
         """A job of this kind on this text; the one that is under way, if there is one."""
         key = _key(kind, tokenization, text, format)
         asked = {"kind": kind, "tokenization": tokenization, "owner": owner}
-        asked |= {"text": text, "format": format}
+        asked |= {"text": text, "format": format, "options": options or {}}
         try:
             with transaction.atomic():
                 job: SaeJob = self.create(sae=sae, key=key, **asked)
@@ -51,7 +52,7 @@ class SaeJobQuerySet(LeasedQuerySet):
             under_way = self.unfinished().filter(sae=sae, key=key).first()
             # It ended between the two: then this is a new one.
             return under_way or self.ask(
-                sae, kind, tokenization, text=text, format=format, owner=owner
+                sae, kind, tokenization, text=text, format=format, options=options, owner=owner
             )
         nudge.sae_job(job)
         return job
@@ -92,6 +93,7 @@ class SaeJob(Leased):
         FEATURES = "features", "Features"
         PROBE = "probe", "Text"
         EXPORT = "export", "Export"
+        IMPORT = "import", "Import"
 
     class Status(models.TextChoices):
         PENDING = "pending", "Pending"
@@ -104,6 +106,7 @@ class SaeJob(Leased):
     kind = models.CharField(max_length=20, choices=Kind.choices)
     tokenization = models.ForeignKey(catalog.Tokenization, models.CASCADE, related_name="+")
     text = models.TextField(blank=True, default="", help_text="What a probe reads.")
+    options = models.JSONField(default=dict, help_text="What an import was told.")
     format = models.CharField(max_length=20, blank=True, default="")
     key = models.CharField(max_length=64, help_text="What it has in common with the same job.")
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING)

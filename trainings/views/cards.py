@@ -15,6 +15,8 @@ from trainings.models import Sae, Training
 from trainings.models.transitions import Place
 from workers.engine.config import FIELDS, Architecture, Plan
 
+from .sae_card import COLOURS, SaeCard
+
 # Tone is a class and an icon; the word says the same without colour.
 TONES = {
     "pending": "waiting",
@@ -33,7 +35,6 @@ PHASES = {
     "evaluating": "Evaluating on held-out tokens",
     "exporting": "Exporting the SAE",
 }
-COLOURS = 6
 NO_PLACE = Place()
 
 
@@ -163,12 +164,7 @@ class Card:
     @property
     def loading_snippet(self) -> str:
         """Two lines that load the SAE elsewhere; safetensors where SAELens has no such kind."""
-        if self.sae is None:
-            return ""
-        if self.sae.format == "saelens":
-            return f'from sae_lens import SAE\nsae = SAE.load_from_disk("{self.sae.path}")'
-        file = f"{self.sae.path}/sae_weights.safetensors"
-        return f'from safetensors.torch import load_file\nweights = load_file("{file}")'
+        return SaeCard(self.sae).loading_snippet if self.sae else ""
 
     @property
     def changed(self) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from workers.engine.config import sections
 from workers.engine.config.fields import show
 
 from .away import looks
-from .cards import COLOURS, Card, cards, shown
+from .cards import Card, cards, shown
 from .pages import ids_of
 from .points import CHARTS
+from .sae_card import COLOURS
 
 MOST = 8
 MAX_CANDIDATES = 100

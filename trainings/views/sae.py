@@ -2,55 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
 from uuid import UUID
 
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
+from trainings import rights
 from trainings.models import Sae, SaeJob, Tokenization
 from trainings.scorecard import scorecard
-from workers.engine.features import FeatureTable, UnreadableTable
 
-from .cards import Card
 from .density import density
 from .exports import exports
 from .feature import Shown
 from .feature_list import listed
 from .pages import ids_of
+from .sae_card import SaeCard, table_of
 from .text import TextRead, text_read
-
-
-@dataclass(frozen=True)
-class SaeCard:
-    """What is derived from a row for display."""
-
-    sae: Sae
-
-    @property
-    def card(self) -> Card:
-        return Card(self.sae.training)
-
-    @property
-    def files(self) -> list[tuple[str, int]]:
-        """Names and sizes of what other tools read."""
-        folder = self.sae.folder
-        if not folder.is_dir():
-            return []
-        there = sorted(path for path in folder.iterdir() if path.is_file())
-        return [(path.name, path.stat().st_size) for path in there]
-
-    @cached_property
-    def table(self) -> FeatureTable | None:
-        return table_of(self.sae)
-
-    @property
-    def difference(self) -> float | None:
-        """Of what was read back from what was trained, relative to the largest value."""
-        found: float | None = self.sae.export.get("max_difference")
-        return found
 
 
 @require_safe
@@ -61,9 +29,9 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
     context = {
         "shown": shown,
         "sae": found,
-        "card": shown.card,
         "groups": scorecard(found.evaluation),
         "density": density(found),
+        "may_change": rights.may_change(request.user, found),
         "texts": Tokenization.objects.ready().filter(model=found.language_model),
         "jobs": jobs,
         "running": [job for job in jobs if job.under_way],
@@ -87,19 +55,11 @@ def feature(request: HttpRequest, sae_id: UUID, latent: int) -> HttpResponse:
         raise Http404
     context = {
         "sae": found,
-        "card": Card(found.training),
+        "shown": SaeCard(found),
         "feature": Shown(known, table.some(i for i, _ in known.neighbours)),
         "about": table.about,
     }
     return render(request, "sae/feature.html", context)
-
-
-def table_of(sae: Sae) -> FeatureTable | None:
-    """The table of its features, if one has been made that can be read."""
-    try:
-        return FeatureTable(sae.features_path)
-    except UnreadableTable:
-        return None
 
 
 def shown_jobs(sae: Sae) -> list[SaeJob]:

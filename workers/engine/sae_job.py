@@ -20,6 +20,7 @@ from .features.probe import probe
 from .run import sentence
 from .saved.export_job import export_saved
 from .saved.formats import Format
+from .saved.importing import import_saved
 
 log = logging.getLogger(__name__)
 
@@ -33,11 +34,18 @@ def _export(spec: SaeJobSpec, progress: Progress) -> dict[str, Any]:
     return export_saved(spec.sae_path, Format(spec.format), spec.out, facts)
 
 
+def _import(spec: SaeJobSpec, progress: Progress) -> dict[str, Any]:
+    progress(0.0, "Reading and checking")
+    assert spec.out is not None
+    return import_saved(spec.sae_path, spec.out, spec.model_path, spec.place)
+
+
 _WORK: dict[SaeJobKind, Callable[[SaeJobSpec, Progress], dict[str, Any]]] = {
     "evaluate": evaluate_saved,
     "features": collect_features,
     "probe": probe,
     "export": _export,
+    "import": _import,
 }
 
 

@@ -65,17 +65,17 @@ def _features(sae: Sae) -> FeatureTable:
     try:
         return FeatureTable(sae.features_path)
     except UnreadableTable as error:
-        collect = f"manage.py features {sae.training_id}"
+        collect = f"manage.py features {sae.training_id or sae.pk}"
         raise CommandError(f"{error} This collects them: {collect}", returncode=2) from error
 
 
 def _target(sae: Sae, features: FeatureTable, options: dict[str, Any]) -> Target:
-    run, model = sae.training, sae.language_model
+    model = sae.language_model
     on_hub = model.source == LanguageModel.Source.HUB
     target = Target(
         model_id=options["model_id"] or usual_model_id(model.known_as),
-        source_set=options["source_set"] or usual_source_set(run.file_stem),
-        layer=run.layer,
+        source_set=options["source_set"] or usual_source_set(sae.file_stem),
+        layer=sae.layer or 0,
         layers=model.n_layers or 0,
         model_name=model.name,
         model_url=f"https://huggingface.co/{model.location}" if on_hub else None,
@@ -90,9 +90,8 @@ def _target(sae: Sae, features: FeatureTable, options: dict[str, Any]) -> Target
 
 
 def _description(sae: Sae, features: FeatureTable) -> str:
-    config = sae.training.config
-    place = _PLACES[config.hyperparameters.hook]
-    return f"{place}, {config.architecture.label}, {features.about['latents']:,} latents"
+    place = _PLACES[sae.hook]
+    return f"{place}, {sae.architecture}, {features.about['latents']:,} latents"
 
 
 def _told(upload: Upload, folder: Path) -> dict[str, Any]:

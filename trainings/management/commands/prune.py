@@ -17,12 +17,13 @@ from django.db.models.functions import Now
 
 from trainings import wishes
 from trainings.management import naming
-from trainings.models import Checkpoint, Dataset, LanguageModel, Tokenization, Training
+from trainings.models import Checkpoint, Dataset, LanguageModel, Sae, Tokenization, Training
 from trainings.models.transitions import ENDED
 from trainings.templatetags.studio import filesize
 
 FOLDERS: dict[str, Any] = {
     "trainings": Training,
+    "saes": Sae,
     **{kind.FOLDER: kind for kind in (LanguageModel, Dataset, Tokenization)},
 }
 

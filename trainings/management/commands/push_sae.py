@@ -37,7 +37,7 @@ class Command(BaseCommand):
 
         sae, repository = naming.sae(options["training"]), options["repository"]
         format, subfolder = options["format"] or sae.format, options["subfolder"]
-        subfolder = subfolder or sae.training.file_stem
+        subfolder = subfolder or sae.file_stem
         with TemporaryDirectory(prefix="push-", dir=settings.HOME) as temporary:
             out = Path(temporary, "sae")
             try:

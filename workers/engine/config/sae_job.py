@@ -3,15 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .hyperparameters import Hook
+
 # The name of the table that a features job makes beside the SAE's folder.
 FEATURES_FILE = "features.sqlite"
-SaeJobKind = Literal["evaluate", "features", "probe", "export"]
+SaeJobKind = Literal["evaluate", "features", "probe", "export", "import"]
 # Formats in which an SAE can be written; `workers.engine.saved.formats.Format` has the same.
 FORMATS = ("saelens", "sparsify", "safetensors")
+
+
+HOOKS: tuple[Hook, ...] = get_args(Hook)
+
+
+class Place(BaseModel):
+    """Where in the model an SAE reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    layer: int = Field(ge=0)
+    hook: Hook = "resid_post"
 
 
 class SaeJobSpec(BaseModel):
@@ -21,6 +35,7 @@ class SaeJobSpec(BaseModel):
     most; on `splice_tokens` of these (None: as many as the device does in about a minute) the model
     is run to its end. The features' examples come from `feature_tokens` of the same text. A probe
     reads `text`. An export writes `out` in `format`, with a model card of `facts` (`facts.Facts`).
+    An import takes `sae_path` into `out`, at `place` where its folder does not say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -36,6 +51,7 @@ class SaeJobSpec(BaseModel):
     format: str = ""
     out: Path | None = None
     facts: dict[str, Any] = Field(default_factory=dict)
+    place: Place | None = None
     device: str = "auto"
 
     @classmethod

@@ -1,0 +1,109 @@
+"""Somebody else's SAE taken in: read, checked against its model, and written as one of ours."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace as replaced
+from pathlib import Path
+from typing import Any
+
+from ..checkpoint import replace
+from ..config.sae_job import Place
+from ..failure import TrainingError
+from ..language_model import Site
+from ..model import ModelFolder, inspect
+from . import plain, saelens
+from .folder import open_sae
+from .formats import Format
+from .proof import prove
+from .refusal import CannotExport
+from .sae import SavedSae
+
+_SPARSITY = "sparsity.safetensors"
+
+
+def import_saved(
+    source: Path, out: Path, model_folder: Path, place: Place | None = None
+) -> dict[str, Any]:
+    """Write `out` from a folder of SAELens's, sparsify's or our own format; facts about it.
+
+    `place` says where it reads and writes where its folder does not, or says so wrongly. Raises
+    `UnreadableSae`, `TrainingError` where it does not fit the model, `NotProved` and `OSError`;
+    nothing of it stays behind then.
+    """
+    sae, model = _placed(open_sae(source), place), inspect(model_folder)
+    _check(sae, model)
+    temporary = out.with_name(out.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        format, why_plain = _write(sae, temporary)
+        if (source / _SPARSITY).is_file():
+            shutil.copyfile(source / _SPARSITY, temporary / _SPARSITY)
+        proof = prove(temporary, sae, format)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        replace(temporary, out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return {
+        **facts(sae),
+        "format": format.value,
+        "why_plain": why_plain,
+        "max_difference": proof.max_difference,
+        "read_by": proof.read_by,
+        "digest": proof.digest,
+    }
+
+
+def facts(sae: SavedSae) -> dict[str, Any]:
+    """What a page says of it without reading its weights."""
+    assert sae.reads is not None
+    assert sae.writes is not None
+    kind = {"relu": "ReLU", "jumprelu": "JumpReLU", "topk": f"TopK {sae.k}"}[sae.kind.value]
+    skip = "skip transcoder" if sae.W_skip is not None else "transcoder"
+    moves = sae.is_transcoder or sae.W_skip is not None
+    return {
+        "architecture": f"{kind} {skip}" if moves else kind,
+        "layer": sae.reads.layer,
+        "hook": sae.reads.hook,
+        "target_layer": sae.writes.layer,
+        "target_hook": sae.writes.hook,
+        "d_in": sae.d_in,
+        "d_sae": sae.d_sae,
+    }
+
+
+def _placed(sae: SavedSae, place: Place | None) -> SavedSae:
+    if place is None:
+        return sae
+    reads = Site(place.layer, place.hook)
+    writes = sae.writes if sae.is_transcoder and sae.writes else reads
+    return replaced(sae, reads=reads, writes=writes)
+
+
+def _check(sae: SavedSae, model: ModelFolder) -> None:
+    if sae.reads is None or sae.writes is None:
+        raise TrainingError(
+            "The SAE's folder does not say where in the model it reads; name the layer and hook."
+        )
+    if sae.d_in != model.d_model:
+        raise TrainingError(
+            f"The SAE reads activations of width {sae.d_in}, and this model's are "
+            f"{model.d_model} wide: it belongs to another model."
+        )
+    deepest = max(sae.reads.layer, sae.writes.layer)
+    if deepest >= model.n_layers:
+        raise TrainingError(
+            f"The SAE belongs to layer {deepest}, and this model has {model.n_layers} layers, "
+            "counted from 0."
+        )
+
+
+def _write(sae: SavedSae, folder: Path) -> tuple[Format, str]:
+    """In SAELens's format where it has such an SAE; else plainly, and why."""
+    try:
+        saelens.write(sae, folder)
+    except CannotExport as refused:
+        plain.write(sae, folder, refused.why)
+        return Format.SAFETENSORS, refused.why
+    return Format.SAELENS, ""
