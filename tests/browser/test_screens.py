@@ -29,6 +29,7 @@ PAGES = {
     "models": "/models",
     "datasets": "/datasets",
     "saes": "/saes",
+    "saes-import": "/saes/import",
     "cache": "/cache",
     "templates": "/templates",
     "templates-import": "/templates/import",
