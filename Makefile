@@ -16,8 +16,8 @@ studio: $(VENV)/.studio  ## install, start everything, print the address
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.test  ## every test that takes seconds
-	@$(BIN)/python -m pytest -m "not long and not gpu" $(TOGETHER)
-	@$(BIN)/python -m tests.on_postgres -m "not long and not studio" $(TOGETHER) \
+	@$(BIN)/python -m pytest -m "not long and not gpu and not fault" $(TOGETHER)
+	@$(BIN)/python -m tests.on_postgres -m "not long and not studio and not fault" $(TOGETHER) \
 	  tests/trainings tests/templates_app tests/api tests/workers
 
 test-long: $(VENV)/.test  ## the tests that take minutes, the demo training among them

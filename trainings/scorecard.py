@@ -55,7 +55,7 @@ BEHAVIOUR = (
     ),
     Entry("CE clean", "ce_clean", "fixed", "The model's own cross-entropy, nats per token"),
     Entry("CE spliced", "ce_spliced", "fixed", "With the reconstruction in the place"),
-    Entry("CE with zeros", "ce_zero", "fixed", "With zeros in the place"),
+    Entry("CE with zeros", "ce_zero", "fixed", "With zeros in the place, at every position"),
     Entry("KL recovered", "kl_recovered", "fixed", "1 − KL spliced / KL with zeros"),
     Entry("KL spliced", "kl_spliced", "fixed", "KL of the model's own from the spliced one, nats"),
     Entry("KL with zeros", "kl_zero", "fixed", "KL of the model's own from the zeroed one, nats"),

@@ -44,7 +44,8 @@ def taken_in(job: SaeJob, result: dict[str, Any]) -> None:
 
 
 def clear_away(job: SaeJob) -> None:
-    """Remove what an import wrote whose row was deleted meanwhile."""
-    gone = not Sae.objects.filter(pk=job.sae_id).exists()
-    if job.kind == SaeJob.Kind.IMPORT and gone:
-        shutil.rmtree(job.sae.home, ignore_errors=True)
+    """Remove what a job wrote of an SAE whose row was deleted meanwhile."""
+    if Sae.objects.filter(pk=job.sae_id).exists():
+        return
+    run = job.sae.training
+    shutil.rmtree(run.folder if run else job.sae.home, ignore_errors=True)

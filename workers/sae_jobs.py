@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import signal
 import subprocess
 import tempfile
 import threading
@@ -70,6 +71,11 @@ def run(pk: str, worker: str, on_progress: OnProgress = lambda share, note: None
         logger.warning("The job %s was taken over or deleted; its process is ended", pk)
     except ShuttingDown:
         supervisor.patiently(lambda: SaeJob.objects.hand_back(pk, attempt))
+    except Exception as error:
+        logger.exception("The job %s ended its supervisor", pk)
+        what = f"{type(error).__name__}: {error}".replace("\x00", "")
+        reason = f"The worker failed at it ({what}); its log has more."
+        supervisor.patiently(lambda: SaeJob.objects.fail(pk, attempt, reason))
     else:
         supervisor.patiently(lambda: _finish(job, attempt, result))
     return True
@@ -80,6 +86,7 @@ def _finish(job: SaeJob, attempt: int, result: dict[str, Any]) -> None:
     close_old_connections()
     with transaction.atomic():
         if not SaeJob.objects.finish(job.pk, attempt, result):
+            clear_away(job)
             return
         if job.kind == SaeJob.Kind.IMPORT:
             taken_in(job, result)
@@ -103,6 +110,7 @@ def spec(job: SaeJob, source: Path | None = None) -> SaeJobSpec:
         model_path=job.tokenization.model.folder,
         tokens_path=job.tokenization.folder,
         text=job.text,
+        text_name=str(job.tokenization),
         **_export(job),
         **_import(job),
         **({} if held_out is None else {"held_out_tokens": held_out}),
@@ -166,7 +174,7 @@ class _Row:
             connection.close()
             return
         self._written = self._told
-        if not held:
+        if not held or not SaeJob.objects.wanted(self._pk):
             raise LeaseLost
 
 
@@ -181,7 +189,17 @@ def _done(folder: Path, row: _Row) -> dict[str, Any]:
         result: dict[str, Any] = last["result"]
         return result
     logger.warning("A job over an SAE failed: %s", logs.tail(path, 4000))
-    raise JobError(last.get("error") or supervisor.how_it_ended(child.returncode))
+    raise JobError(last.get("error") or _how_it_ended(child.returncode))
+
+
+def _how_it_ended(returncode: int) -> str:
+    if returncode == -signal.SIGKILL:
+        return (
+            "Its process was killed (SIGKILL). Most often the machine ran out of memory: the whole "
+            "language model is loaded."
+        )
+    how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
+    return f"Its process ended without a word ({how}); the worker's log has its last lines."
 
 
 def _followed(child: subprocess.Popen[str], row: _Row) -> dict[str, Any]:
@@ -198,7 +216,8 @@ def _followed(child: subprocess.Popen[str], row: _Row) -> dict[str, Any]:
         if line is None:
             child.wait(timeout=supervisor.LINGER)
             return {}
-        heard, said = time.monotonic(), json.loads(line)
+        # No database keeps null characters.
+        heard, said = time.monotonic(), json.loads(line.replace("\\u0000", "\ufffd"))
         if said["event"] != "progress":
             return dict(said)
         row.tell(said["share"], said["note"])

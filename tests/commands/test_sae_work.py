@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.rows import an_sae
+from tests.rows import a_tokenization, an_sae
 from tests.workers.test_rehearsal import Install, child
 from tests.workers.test_sae_jobs import said
 from trainings.models import LanguageModel, Sae, SaeJob, Tokenization
@@ -70,3 +70,24 @@ def test_what_cannot_be_is_refused(sae: Sae, child: Install) -> None:
     Path(sae.path).rmdir()
     with pytest.raises(CommandError, match="has no SAE"):
         call("evaluate", "a run")
+
+
+def test_an_sae_is_taken_in_or_leaves_nothing(
+    home: Path, settings: Any, child: Install, tmp_path: Path
+) -> None:
+    settings.ALLOWED_ROOTS = [tmp_path]
+    folder, text = tmp_path / "theirs", str(a_tokenization().pk)
+    folder.mkdir()
+    facts = {"architecture": "TopK 8", "layer": 1, "hook": "resid_post", "d_sae": 96}
+    proof = {"max_difference": 0.0, "read_by": "x", "digest": "y", "why_plain": ""}
+    child(said(event="done", result={**facts, **proof, "format": "saelens"}))
+    assert "theirs: TopK 8, layer 1" in call("import_sae", str(folder), "--on", text)
+    sae = Sae.objects.get()
+    assert (sae.ready, sae.own_name) == (True, "theirs")
+    child(said(event="failed", step=0, error="It belongs to another model."))
+    with pytest.raises(CommandError, match="another model"):
+        call("import_sae", str(folder), "--on", text)
+    assert Sae.objects.get() == sae
+    with pytest.raises(CommandError, match="layer: Name the layer") as refused:
+        call("import_sae", str(folder), "--on", text, "--hook", "mlp_out")
+    assert refused.value.returncode == 2

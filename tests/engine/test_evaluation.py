@@ -258,6 +258,15 @@ def test_padding_is_neither_seen_nor_predicted(
     assert splice.read()["splice_tokens"] == m.last_length - 2  # BOS, and the last has no next
 
 
+def test_a_model_that_cannot_fit_is_refused_before_it_is_loaded(
+    model_folder: Path, tokens_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("workers.engine.machine.left_bytes", lambda: 10**9)
+    folder = write(tmp_path / "sae", random_sae())
+    with pytest.raises(TrainingError, match=r"take about 1\.5 GB, and 1\.0 GB are free"):
+        evaluate_saved(spec_of(folder, model_folder, tokens_folder), lambda share, note: None)
+
+
 def test_an_sae_of_another_model_or_without_a_place_is_refused(
     model_folder: Path, tokens_folder: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from workers.engine.features.probe import probe
 from workers.engine.features.table import Feature
 from workers.engine.opened import Opened
 from workers.engine.order import Groups
+from workers.engine.vocabulary import Vocabulary
 from workers.engine.whole_model import WholeModel
 
 CPU = torch.device("cpu")
@@ -78,7 +79,7 @@ def test_examples_are_the_strongest_of_all_contexts(
             assert example["values"][example["peak"]] == pytest.approx(float(value), rel=2e-3)
             there = ids[example["context"], first : peak + AFTER + 1].tolist()
             words = [f"w{i - 3}" if i > 2 else ("<unk>", "<s>", "</s>")[i] for i in there]
-            assert example["tokens"] == words
+            assert [token.strip() for token in example["tokens"]] == words
 
 
 def test_counts_and_histograms_are_those_of_all_tokens(
@@ -211,7 +212,8 @@ def test_a_latent_that_never_fires_has_no_row(
 def test_a_probe_shows_what_a_text_activates(spec: SaeJobSpec) -> None:
     asked = spec.model_copy(update={"kind": "probe", "text": "w4 w5 w60 w61"})
     result = probe(asked, lambda share, note: None)
-    assert result["tokens"] == ["w4", "w5", "w60", "w61"]
+    # A word tokenizer has a space before each word, as they stand in the text.
+    assert result["tokens"] == [" w4", " w5", " w60", " w61"]
     assert not result["cut"]
     opened = Opened(asked)
     ids = torch.tensor([[1, 7, 8, 63, 64]])
@@ -306,3 +308,17 @@ def test_writing_that_fails_leaves_the_old_table(tmp_path: Path) -> None:
         table.write(path, {"n": 2}, broken())
     assert FeatureTable(path).about["n"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["features.sqlite"]
+
+
+def test_tokens_keep_the_space_before_a_word(tmp_path: Path) -> None:
+    """Also where the tokenizer's decoder drops it at the beginning, as Llama's first one does."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = ["<unk>", "▁the", "▁quick", "fox", "▁", "▁a"]
+    tokenizer = Tokenizer(models.WordLevel({p: i for i, p in enumerate(pieces)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    tokenizer.decoder = decoders.Metaspace()
+    PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>").save_pretrained(tmp_path)
+    words = Vocabulary(tmp_path)
+    assert [words[i] for i in range(1, 5)] == [" the", " quick", "fox", " "]

@@ -30,7 +30,8 @@ ADMINS = {"clear_cache", "remove_cached"}
 # Of somebody: the first argument is a row of `ada`.
 OWNED = {
     "stop", "resume", "run_next", "retry", "pin_checkpoint", "delete", "notes", "prepare_again",
-    "delete_row", "edit_template", "delete_template",
+    "delete_row", "edit_template", "delete_template", "evaluate_sae",
+    "collect_features", "export_sae",
 }  # fmt: skip
 
 
@@ -210,6 +211,9 @@ API_OWNED = (
     ("post", "models/{model}/prepare", None),
     ("delete", "models/{model}", None),
     ("delete", "saes/{imported}", None),
+    ("post", "saes/{sae}/evaluate", {}),
+    ("post", "saes/{sae}/collect-features", {}),
+    ("post", "saes/{sae}/exports", {"format": "saelens"}),
 )
 API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "trainings", {}),
@@ -222,10 +226,7 @@ API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "datasets", {"source": "hub", "location": "a/b"}),
     ("post", "tokenizations", {}),
     ("post", "saes", {"source": "hub", "location": "a/b", "tokenization_id": "{model}"}),
-    ("post", "saes/{sae}/evaluate", {}),
-    ("post", "saes/{sae}/collect-features", {}),
     ("post", "saes/{sae}/activations", {"text": "a text"}),
-    ("post", "saes/{sae}/exports", {"format": "saelens"}),
 )
 
 

@@ -170,6 +170,26 @@ def test_latents_of_an_sae_without_a_table_are_not_there(client: Client, sae: Sa
     assert client.get(f"/saes/{sae.pk}/features/7").status_code == 404
 
 
+def test_a_damaged_table_is_collected_again_and_breaks_no_page(
+    client: Client, sae: Sae, nudges: Any
+) -> None:
+    with_features(sae)
+    whole = sae.features_path.read_bytes()
+    sae.features_path.write_bytes(whole[:8192] + b"x" * (len(whole) - 8192))
+    assert "Collect features" in page(client, sae)
+    assert client.get(f"/saes/{sae.pk}/features/7").status_code == 404
+
+
+def test_another_members_sae_is_not_written_over(sae: Sae, nudges: Any) -> None:
+    type(sae.training).objects.update(owner=somebody("ada"))
+    client = Client()
+    client.force_login(somebody("bob"))
+    for what in ("evaluate", "collect", "export"):
+        assert client.post(f"/saes/{sae.pk}/{what}", {"format": "saelens"}).status_code == 403
+    assert client.post(f"/saes/{sae.pk}/text", {"text": "import os"}).status_code == 302
+    assert [job.kind for job in SaeJob.objects.all()] == ["probe"]
+
+
 def test_a_text_is_read_once_and_shown_in_shades(client: Client, sae: Sae, nudges: Any) -> None:
     with_features(sae)
     for _ in range(2):

@@ -42,6 +42,7 @@ def said(**line: Any) -> str:
     return f"print({json.dumps(json.dumps(line))}, flush=True)\n"
 
 
+@pytest.mark.long
 def test_the_engine_evaluates_collects_and_probes(home: Path, tmp_path: Path) -> None:
     """With the real engine on a real folder; four processes."""
     seed()
@@ -58,7 +59,7 @@ def test_the_engine_evaluates_collects_and_probes(home: Path, tmp_path: Path) ->
     assert collected.status == "done", collected.error_message
     assert FeatureTable(sae.features_path).count == collected.result["latents_alive"]
     probed = run(ask(sae, "probe", "w4 w5 w60"))
-    assert probed.result["tokens"] == ["w4", "w5", "w60"]
+    assert probed.result["tokens"] == [" w4", " w5", " w60"]
     written = run(SaeJob.objects.ask(sae, SaeJob.Kind.EXPORT, sae.text, format="sparsify"))
     assert written.status == "done", written.error_message
     assert written.result["max_difference"] < 1e-5
@@ -176,6 +177,46 @@ def test_a_lost_job_is_swept_twice_and_then_given_up(sae: Sae, redis_server: str
         job.refresh_from_db()
         assert job.status == ("pending" if lost < 2 else "failed")
     assert "ran out of memory" in job.error_message
+
+
+def test_an_sae_that_was_trained_further_is_evaluated_anew(sae: Sae, tmp_path: Path) -> None:
+    """The old job's numbers are another SAE's; asking again is a job of its own."""
+    old = ask(sae)
+    Sae.objects.update(step=2000, path=str(tmp_path / "attempt-2" / "sae"))
+    sae.refresh_from_db()
+    new = ask(sae)
+    assert new.pk != old.pk
+    assert (old.step, new.step) == (1000, 2000)
+
+
+def test_jobs_that_write_one_file_are_one_whichever_text_they_read(sae: Sae) -> None:
+    own = sae.text
+    other = type(own).objects.create(
+        model=own.model, dataset=own.dataset, context_length=32, status="ready"
+    )
+    kind = SaeJob.Kind.FEATURES
+    assert ask(sae, "features") == SaeJob.objects.ask(sae, kind, other)
+    assert ask(sae) != SaeJob.objects.ask(sae, SaeJob.Kind.EVALUATE, other)
+
+
+def test_jobs_of_a_training_that_is_being_deleted_are_not_begun(sae: Sae) -> None:
+    job = ask(sae)
+    Training.objects.update(delete_requested_at="2026-01-01T00:00:00Z")
+    assert not sae_jobs.run(str(job.pk), "worker")
+
+
+def test_what_nobody_foresaw_fails_the_job_at_once(
+    sae: Sae, child: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    child(said(event="done", result={}))
+
+    def broken(*_: object) -> None:
+        raise RuntimeError("who knows")
+
+    monkeypatch.setattr(sae_jobs, "_done", broken)
+    job = run(ask(sae))
+    assert (job.status, job.interruptions) == ("failed", 0)
+    assert "RuntimeError: who knows" in job.error_message
 
 
 def test_a_completed_training_is_evaluated_and_a_stopped_one_is_not(

@@ -12,6 +12,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
 
 from saestudio.streaming import SentFile
+from trainings import rights
 from trainings.models import Sae, SaeJob, Tokenization
 from workers.engine.features import FeatureTable, Listed, Order, UnreadableTable
 
@@ -177,6 +178,8 @@ def _asked(
     format: str = "",
 ) -> SaeJob:
     sae = _sae(pk)
+    if kind != SaeJob.Kind.PROBE:  # all others overwrite what there is
+        rights.demand(request.user, sae.training or sae)
     own = Tokenization.objects.ready().filter(model=sae.language_model)
     on = get_object_or_404(own, pk=tokenization_id) if tokenization_id else sae.text
     return SaeJob.objects.ask(sae, kind, on, text=text, format=format, owner=request.user)

@@ -35,8 +35,7 @@ class SaeCommand(BaseCommand):
         job = SaeJob.objects.ask(sae, self.kind, naming.text_of(sae, options["on"]))
         stream = sys.stderr if options["json"] else sys.stdout
         with quiet(options["verbosity"]), Display(stream, str(job)) as display:
-            sae_jobs.run(str(job.pk), worker_name(), display.update)
-            _watch(job, display)
+            see_through(job, display)
         if job.status == SaeJob.Status.FAILED:
             raise CommandError(job.error_message)
         told = {"id": str(job.pk), "sae_id": str(sae.pk), "result": job.result}
@@ -47,8 +46,14 @@ class SaeCommand(BaseCommand):
         raise NotImplementedError
 
 
-def _watch(job: SaeJob, display: Display) -> None:
-    """Until it has ended, whoever works on it."""
+def see_through(job: SaeJob, display: Display) -> None:
+    """Do it here or, if a worker was faster, watch until it has ended."""
+    try:
+        sae_jobs.run(str(job.pk), worker_name(), display.update)
+    except KeyboardInterrupt as error:
+        job.refresh_from_db()
+        SaeJob.objects.fail(job.pk, job.attempt, "It was interrupted.")
+        raise CommandError("Interrupted; nothing of it is kept.", returncode=130) from error
     job.refresh_from_db()
     while job.under_way:
         display.update(job.progress, job.progress_note or "waiting for a worker")

@@ -154,9 +154,12 @@ class Sae(models.Model):
         """A file of an export that is there, and no link out of it."""
         if format not in FORMATS:
             return None
-        folder = self.export_path(format).resolve()
-        path = (folder / name).resolve()
-        return path if path.is_relative_to(folder) and path.is_file() else None
+        try:
+            folder = self.export_path(format).resolve()
+            path = (folder / name).resolve()
+            return path if path.is_relative_to(folder) and path.is_file() else None
+        except (OSError, ValueError):  # a name that no file can have
+            return None
 
     @property
     def features_path(self) -> Path:

@@ -24,9 +24,18 @@ from .sae import Sae
 MAX_INTERRUPTIONS = 2
 # What a text activates is looked at once.
 KEEP_PROBES = timedelta(days=7)
+_TRIES = 3
 
 
 class SaeJobQuerySet(LeasedQuerySet):
+    def claimable(self) -> Self:
+        """Not of a training that is being deleted."""
+        return super().claimable().filter(sae__training__delete_requested_at=None)
+
+    def wanted(self, pk: Any) -> bool:
+        """Whether its SAE is there and not being deleted."""
+        return self.filter(pk=pk, sae__training__delete_requested_at=None).exists()
+
     def unfinished(self) -> Self:
         return self.filter(status__in=(SaeJob.Status.PENDING, SaeJob.Status.RUNNING))
 
@@ -42,20 +51,21 @@ class SaeJobQuerySet(LeasedQuerySet):
         owner: Any = None,
     ) -> SaeJob:
         """A job of this kind on this text; the one that is under way, if there is one."""
-        key = _key(kind, tokenization, text, format)
-        asked = {"kind": kind, "tokenization": tokenization, "owner": owner}
+        key = _key(sae, kind, tokenization, text, format)
+        asked = {"kind": kind, "tokenization": tokenization, "owner": owner, "step": sae.step}
         asked |= {"text": text, "format": format, "options": options or {}}
-        try:
-            with transaction.atomic():
-                job: SaeJob = self.create(sae=sae, key=key, **asked)
-        except IntegrityError:
-            under_way = self.unfinished().filter(sae=sae, key=key).first()
-            # It ended between the two: then this is a new one.
-            return under_way or self.ask(
-                sae, kind, tokenization, text=text, format=format, options=options, owner=owner
-            )
-        nudge.sae_job(job)
-        return job
+        for _ in range(_TRIES):
+            try:
+                with transaction.atomic():
+                    job: SaeJob = self.create(sae=sae, key=key, **asked)
+            except IntegrityError:
+                under_way: SaeJob | None = self.unfinished().filter(sae=sae, key=key).first()
+                if under_way:
+                    return under_way
+                continue  # it ended between the two: then this is a new one
+            nudge.sae_job(job)
+            return job
+        raise Sae.DoesNotExist(f"The SAE {sae.pk} was deleted meanwhile.")
 
     def finish(self, pk: Any, attempt: int, result: dict[str, Any]) -> bool:
         done = {"progress": 1.0, "progress_note": "", "ended_at": Now()}
@@ -107,6 +117,9 @@ class SaeJob(Leased):
     tokenization = models.ForeignKey(catalog.Tokenization, models.CASCADE, related_name="+")
     text = models.TextField(blank=True, default="", help_text="What a probe reads.")
     options = models.JSONField(default=dict, help_text="What an import was told.")
+    step = models.PositiveIntegerField(
+        default=0, help_text="Of the SAE when this was asked for; a later one is another SAE."
+    )
     format = models.CharField(max_length=20, blank=True, default="")
     key = models.CharField(max_length=64, help_text="What it has in common with the same job.")
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.PENDING)
@@ -144,8 +157,16 @@ class SaeJob(Leased):
         return self.status in (self.Status.PENDING, self.Status.RUNNING)
 
 
-def _key(kind: str, tokenization: catalog.Tokenization, text: str, format: str) -> str:
-    whole = json.dumps([kind, str(tokenization.pk), text, format])
+def _key(
+    sae: Sae, kind: SaeJob.Kind, tokenization: catalog.Tokenization, text: str, format: str
+) -> str:
+    """What two jobs have in common that are one: the SAE as it is now, and what is written.
+
+    Features and exports are files in one place, whichever text they are made with.
+    """
+    one_place = kind in (SaeJob.Kind.FEATURES, SaeJob.Kind.EXPORT)
+    on = "" if one_place else str(tokenization.pk)
+    whole = json.dumps([kind, on, text, format, sae.path, sae.step])
     return hashlib.sha256(whole.encode()).hexdigest()
 
 

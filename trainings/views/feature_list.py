@@ -47,7 +47,7 @@ def listed(request: HttpRequest, table: FeatureTable) -> FeaturePage:
     order: Order = asked if asked in get_args(Order) else "frequency"  # type: ignore[assignment]
     descending = request.GET.get("way", "down") != "up"
     word, promotes = request.GET.get("token", "").strip()[:100], request.GET.get("by") == "promotes"
-    number = max(1, min(whole(request, "page", 1), 1_000_000))
+    number = max(1, min(whole(request, "page", 1), -(-table.count // PER_PAGE)))
     offset = (number - 1) * PER_PAGE
     if word:
         kind = "promotes" if promotes else "fires"

@@ -11,11 +11,12 @@ from django.views.decorators.http import require_safe
 from trainings import rights
 from trainings.models import Sae, SaeJob, Tokenization
 from trainings.scorecard import scorecard
+from workers.engine.features import FeatureTable, UnreadableTable
 
 from .density import density
 from .exports import exports
 from .feature import Shown
-from .feature_list import listed
+from .feature_list import FeaturePage, listed
 from .pages import ids_of
 from .sae_card import SaeCard, table_of
 from .text import TextRead, text_read
@@ -31,11 +32,11 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
         "sae": found,
         "groups": scorecard(found.evaluation),
         "density": density(found),
-        "may_change": rights.may_change(request.user, found),
+        "may_change": rights.may_change(request.user, found.training or found),
         "texts": Tokenization.objects.ready().filter(model=found.language_model),
         "jobs": jobs,
         "running": [job for job in jobs if job.under_way],
-        "listed": listed(request, shown.table) if shown.table else None,
+        "listed": _listed(request, shown),
         "read": _read(request, found),
         "others": _elsewhere(found),
         "exports": exports(found),
@@ -49,31 +50,44 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
 def feature(request: HttpRequest, sae_id: UUID, latent: int) -> HttpResponse:
     """All that is known of one latent."""
     found = get_object_or_404(Sae.objects.visible(), pk=sae_id)
-    table = table_of(found)
-    known = table.feature(latent) if table else None
-    if table is None or known is None:
+    try:
+        table = FeatureTable(found.features_path)
+        known = table.feature(latent)
+        others = table.some(i for i, _ in known.neighbours) if known else {}
+    except UnreadableTable as error:
+        raise Http404(str(error)) from error
+    if known is None:
         raise Http404
     context = {
         "sae": found,
         "shown": SaeCard(found),
-        "feature": Shown(known, table.some(i for i, _ in known.neighbours)),
+        "feature": Shown(known, others),
         "about": table.about,
     }
     return render(request, "sae/feature.html", context)
+
+
+def _listed(request: HttpRequest, shown: SaeCard) -> FeaturePage | None:
+    """None where there is no table, or one that is damaged: it is collected again, then."""
+    try:
+        return listed(request, shown.table) if shown.table else None
+    except UnreadableTable:
+        return None
 
 
 def shown_jobs(sae: Sae) -> list[SaeJob]:
     """What is under way, and the newest failure of each kind that nothing has mended since."""
     newest: dict[str, SaeJob] = {}
     jobs = sae.jobs.select_related("tokenization__dataset", "tokenization__model")
-    for job in jobs[:50]:
+    # What a probe found is as long as its text, and this is asked for every second.
+    for job in jobs.defer("result", "text")[:50]:
         newest.setdefault(job.key, job)
     return [job for job in newest.values() if job.under_way or job.status == "failed"]
 
 
 def _elsewhere(sae: Sae) -> list[SaeJob]:
-    """Its newest evaluation on each text other than its own."""
-    done = sae.jobs.filter(kind=SaeJob.Kind.EVALUATE, status=SaeJob.Status.DONE)
+    """Its newest evaluation on each text other than its own; an earlier step was another SAE."""
+    done = sae.jobs.filter(kind=SaeJob.Kind.EVALUATE, status=SaeJob.Status.DONE, step=sae.step)
     newest: dict[UUID, SaeJob] = {}
     for job in done.select_related("tokenization__dataset", "tokenization__model"):
         newest.setdefault(job.tokenization_id, job)

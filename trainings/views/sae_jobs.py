@@ -10,6 +10,7 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_POST, require_safe
 
+from trainings import rights
 from trainings.models import Sae, SaeJob, Tokenization
 from workers.engine.config.sae_job import FORMATS
 
@@ -33,9 +34,6 @@ def collect(request: HttpRequest, sae_id: UUID) -> HttpResponse:
 def export(request: HttpRequest, sae_id: UUID) -> HttpResponse:
     """Write it for another tool."""
     format = request.POST.get("format", "")
-    if format not in FORMATS:
-        messages.error(request, f"Choose one of {', '.join(FORMATS)}.")
-        return HttpResponseRedirect(f"{_address(sae_id)}#use")
     return _asked(request, sae_id, SaeJob.Kind.EXPORT, "use", format)
 
 
@@ -69,6 +67,10 @@ def _asked(
     request: HttpRequest, sae_id: UUID, kind: SaeJob.Kind, panel: str, format: str = ""
 ) -> HttpResponse:
     sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
+    rights.demand(request.user, sae.training or sae)
+    if kind == SaeJob.Kind.EXPORT and format not in FORMATS:
+        messages.error(request, f"Choose one of {', '.join(FORMATS)}.")
+        return HttpResponseRedirect(f"{_address(sae_id)}#{panel}")
     SaeJob.objects.ask(sae, kind, _text(request, sae), format=format, owner=request.user)
     return HttpResponseRedirect(f"{_address(sae_id)}#{panel}")
 

@@ -8,15 +8,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import machine
 from .config.sae_job import SaeJobSpec
 from .failure import TrainingError
 from .language_model import Site, settled_device
-from .model import inspect
+from .model import inspect, model_size
 from .order import Indices
 from .saved import open_sae
 from .tokens import Tokens
 from .whole_model import WholeModel
 
+# Logits, activations and latents of a pass.
+_BESIDE = 1_500_000_000
 Batch: TypeAlias = tuple[Tensor, Tensor, Tensor]
 
 
@@ -32,6 +35,7 @@ class Opened:
         self.sites: tuple[Site, Site] = (self.sae.reads, self.sae.writes)
         self.tokens = Tokens.of_model(spec.tokens_path, spec.model_path)
         self.dtype = _dtype(spec, self.device)
+        self._demand_room()
         self.model = WholeModel.load(spec.model_path, self.device, self.dtype)
         self._check_width()
 
@@ -43,6 +47,21 @@ class Opened:
         real = torch.from_numpy(np.arange(m.context_length)[None, :] < lengths[:, None])
         usable = torch.from_numpy(self.tokens.usable(contexts))
         return ids.to(self.device), usable.to(self.device), real.to(self.device)
+
+    def _demand_room(self) -> None:
+        """The model is loaded whole here, which a training never does."""
+        there = machine.left_bytes()
+        if self.device.type == "cuda":
+            there = machine.gpu_left_bytes(self.device)
+        whole = inspect(self.spec.model_path)
+        size = model_size(self.spec.model_path, whole.d_model, whole.n_layers)
+        head = whole.vocab_size * whole.d_model  # counted with no model that only reads activations
+        needed = (size.parameters + head) * torch.finfo(self.dtype).bits // 8 + _BESIDE
+        if there is not None and needed > there:
+            raise TrainingError(
+                f"The whole language model and a pass through it take about {needed / 1e9:.1f} GB, "
+                f"and {there / 1e9:.1f} GB are free: use a larger device, or wait until others end."
+            )
 
     def _check_width(self) -> None:
         width = self.model.width()

@@ -39,7 +39,7 @@ _SENTENCES = (
     NotProved,
 )
 # No space on the device, over one's quota, over the largest file allowed.
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run(run_dir: Path, voice: Voice, stop: threading.Event, pause: threading.Event) -> int:
@@ -88,7 +88,7 @@ def sentence(error: Exception) -> str:
             "The device ran out of memory. Choose a smaller batch size, latent dimension or "
             "buffer, or a larger device."
         )
-    if isinstance(error, OSError) and error.errno in _FULL:
+    if isinstance(error, OSError) and error.errno in FULL:
         return "The disk is full; free some space and resume the training."
     if isinstance(error, OSError):
         return f"A file could not be read or written: {error}."

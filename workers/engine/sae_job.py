@@ -12,12 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
+from . import memory
 from .config.facts import Facts
 from .config.sae_job import SaeJobKind, SaeJobSpec
 from .evaluation import evaluate_saved
+from .events import finite
 from .features.collect import collect_features
 from .features.probe import probe
-from .run import sentence
+from .run import FULL, sentence
 from .saved.export_job import export_saved
 from .saved.formats import Format
 from .saved.importing import import_saved
@@ -59,9 +61,18 @@ def work(folder: Path, out: TextIO) -> int:
     try:
         spec = SaeJobSpec.read(folder)
         result = _WORK[spec.kind](spec, lambda share, note: say("progress", share=share, note=note))
+        say("done", result=finite(result))
     except Exception as error:
         log.exception("The job failed.")
-        say("failed", step=0, error=sentence(error))
+        say("failed", step=0, error=_sentence(error))
         return 1
-    say("done", result=result)
     return 0
+
+
+def _sentence(error: Exception) -> str:
+    """As for a training, where that is not about trainings."""
+    if memory.exhausted(error):
+        return "Memory does not suffice for this; use a larger device, or wait until others end."
+    if isinstance(error, OSError) and error.errno in FULL:
+        return "The disk is full; free some space and ask again."
+    return sentence(error)

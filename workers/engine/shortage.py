@@ -29,8 +29,8 @@ class Shortage:
             message = (
                 f"Memory does not suffice for a step over {self._tokens:,} tokens at once: each is "
                 f"computed in {count:,} micro-batches of {-(-self._tokens // count):,} tokens, "
-                "whose gradients add up to the same step. A smaller batch size or latent "
-                "dimension would be faster."
+                "whose gradients are added up. A smaller batch size or latent dimension would be "
+                "faster."
             )
             yield Warned(step=step, code="micro_batches", message=message)
         if contexts != self._told_contexts:

@@ -70,7 +70,9 @@ class WholeModel:
         return int(self._head().weight.shape[0])
 
     def width(self) -> int:
-        return int(self._head().weight.shape[1])
+        """Of the residual stream; a head that is narrower has a projection before it."""
+        config: Any = self.model.config
+        return int(config.get_text_config().hidden_size)
 
     @torch.no_grad()
     def logits(self, ids_NT: Tensor) -> Tensor:
@@ -119,7 +121,7 @@ class WholeModel:
         """
         head = self._head()
         norm = self._final_norm()
-        D = head.weight.shape[1]
+        D = self.width()
         signs = torch.ones(1, 1, D, device=self.device, dtype=head.weight.dtype)
         signs[..., 1::2] = -1
         with torch.no_grad():
@@ -140,12 +142,12 @@ class WholeModel:
         D = self.width()
         found: nn.Module | None = None
         for parent in self.model.modules():
-            children = list(parent.children())
-            if self._blocks in children:
-                beside = [child for child in children if child is not self._blocks]
-                for child in beside:
+            if self._blocks in parent.children():
+                for name, child in parent.named_children():
                     weight = getattr(child, "weight", None)
-                    if isinstance(weight, Tensor) and weight.shape == (D,):
+                    gained = isinstance(weight, Tensor) and weight.shape == (D,)
+                    bare = "norm" in name.lower() and not list(child.parameters())
+                    if gained or bare:
                         found = child
         return found or nn.Identity()
 

@@ -48,6 +48,7 @@ class SaeJobSpec(BaseModel):
     splice_tokens: int | None = Field(default=None, ge=1)
     feature_tokens: int = Field(default=262_144, ge=1)
     text: str = ""
+    text_name: str = ""
     format: str = ""
     out: Path | None = None
     facts: dict[str, Any] = Field(default_factory=dict)

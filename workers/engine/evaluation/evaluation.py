@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -53,7 +54,9 @@ class Evaluation:
         spliced = self._spliced(contexts)
         for number, batch in enumerate(spliced):
             ids, usable, real = self.opened.batch(batch)
-            seen = splice.add(self.model, self.sae, ids, usable, real, lambda: None)
+            share = 0.9 * number / len(spliced)
+            beat = partial(progress, share, "Splicing")
+            seen = splice.add(self.model, self.sae, ids, usable, real, beat)
             self._keep(held, seen, usable)
             progress(0.9 * (number + 1) / len(spliced), "Splicing")
         done = sum(len(batch) for batch in spliced)
@@ -63,7 +66,8 @@ class Evaluation:
             progress(0.95, "Reading activations")
         x = torch.cat(held[0])
         y = x if self._one_place else torch.cat(held[1])
-        found = quality(self.sae, x, y).read() | splice.read() | geometry(self.sae)
+        beat = partial(progress, 0.95, "Comparing")
+        found = quality(self.sae, x, y, beat).read() | splice.read() | geometry(self.sae, beat)
         found |= {
             "device": self.opened.device.type,
             "dtype": dtype_name(self.opened.dtype),

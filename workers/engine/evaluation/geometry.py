@@ -5,6 +5,7 @@ Legend of shapes: D input width, O target width, F latents.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ _BINS = 40
 
 
 @torch.no_grad()
-def geometry(sae: SavedSae) -> dict[str, Any]:
+def geometry(sae: SavedSae, beat: Callable[[], object] = lambda: None) -> dict[str, Any]:
     """Distributions over latents.
 
     `max_decoder_cosine`: the largest cosine of a latent's decoder row with any other's; near 1 two
@@ -26,12 +27,12 @@ def geometry(sae: SavedSae) -> dict[str, Any]:
     """
     same = not sae.is_transcoder and sae.d_in == sae.d_out
     return {
-        "max_decoder_cosine": spread(max_cosine(sae.W_dec)) if sae.d_sae > 1 else None,
+        "max_decoder_cosine": spread(max_cosine(sae.W_dec, beat)) if sae.d_sae > 1 else None,
         "encoder_decoder_cosine": spread(_cosine(sae.W_enc.T, sae.W_dec)) if same else None,
     }
 
 
-def max_cosine(directions_FO: Tensor) -> Tensor:
+def max_cosine(directions_FO: Tensor, beat: Callable[[], object] = lambda: None) -> Tensor:
     """[F], the largest cosine with any other row; blockwise, so that F² is never held."""
     unit_FO = torch.nn.functional.normalize(directions_FO, dim=1)
     found = []
@@ -40,6 +41,7 @@ def max_cosine(directions_FO: Tensor) -> Tensor:
         rows = torch.arange(len(cosines_BF), device=cosines_BF.device)
         cosines_BF[rows, rows + start] = -1
         found.append(cosines_BF.amax(1))
+        beat()
     return torch.cat(found)
 
 

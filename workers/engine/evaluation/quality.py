@@ -17,6 +17,7 @@ Legend of shapes: B tokens, D input width, O target width, F latents.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -105,7 +106,9 @@ def firing(frequency_F: Tensor) -> dict[str, Any]:
 
 
 @torch.no_grad()
-def quality(sae: SavedSae, x_MD: Tensor, y_MO: Tensor) -> Quality:
+def quality(
+    sae: SavedSae, x_MD: Tensor, y_MO: Tensor, beat: Callable[[], object] = lambda: None
+) -> Quality:
     """Over all held activations; `y` is `x` itself where the SAE reconstructs what it reads."""
     found = Quality(sae, y_MO.mean(0, dtype=torch.float64).float().to(sae.W_enc.device))
     for start in range(0, len(x_MD), _TOKENS_AT_ONCE):
@@ -113,6 +116,7 @@ def quality(sae: SavedSae, x_MD: Tensor, y_MO: Tensor) -> Quality:
         x_BD = x_MD[some].to(sae.W_enc.device).float()
         y_BO = x_BD if y_MO is x_MD else y_MO[some].to(sae.W_enc.device).float()
         found.add(x_BD, y_BO)
+        beat()
     return found
 
 

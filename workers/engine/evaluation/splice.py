@@ -7,9 +7,11 @@ Per token, with p the model's own next-token distribution:
     ce_recovered = (ce_zero − ce_spliced) / (ce_zero − ce_clean)
     kl_recovered = (kl_zero − kl_spliced) / kl_zero
 
-BOS and padding keep the model's own activations and are not counted: an SAE is never trained on
-them. A transcoder is put in the place of what it computes: its output replaces what the model has
-where it writes, from what the model has where it reads.
+BOS and padding keep the model's own activations where the reconstruction goes in, and are not
+counted: an SAE is never trained on them. Zeros go in everywhere, BOS too, as SAELens has it: the
+measure is of a place that carries nothing at all. A transcoder is put in the place of what it
+computes: its output replaces what the model has where it writes, from what the model has where it
+reads.
 
 Shapes: N contexts, T positions, D and O widths, V vocabulary.
 """
@@ -32,6 +34,8 @@ _NAMES = ("ce_clean", "ce_spliced", "ce_zero", "kl_spliced", "kl_zero")
 # Logits that are compared at a time: of this size the C library uses the same memory again and
 # again; larger ones would be fetched from the kernel, cleared, each time.
 _BYTES = 24 * 1024 * 1024
+# Of which the latents may lie in memory at a time.
+_TOKENS = 512
 
 
 @dataclass
@@ -69,6 +73,7 @@ class Splice:
         instead: tuple[Callable[[Tensor], Tensor], ...] = (lambda _: whole, torch.zeros_like)
         ces, kls = [clean_ce], []
         for replace in instead:
+            beat()
             log_q_NTV = _log_softmax_(model.logits_with(ids_NT, writes, replace))
             ces.append(_ce(log_q_NTV, ids_NT)[counted_NT])
             kls.append(_kl(log_p_NTV, log_q_NTV)[usable_NT])
@@ -146,7 +151,10 @@ def _rows(logits_NTV: Tensor) -> int:
 def y_hat(sae: SavedSae, x_NTD: Tensor, y_NTO: Tensor, usable_NT: Tensor) -> Tensor:
     """The model's own activations with the reconstruction at the usable positions, in its dtype."""
     x_BD = x_NTD[usable_NT].float()
-    y_BO = x_BD if sae.reads == sae.writes else y_NTO[usable_NT].float()
+    one_place = sae.reads == sae.writes
+    y_BO = x_BD if one_place else y_NTO[usable_NT].float()
     whole = y_NTO.clone()
-    whole[usable_NT] = sae.reconstruct(x_BD, y_BO)[1].to(whole.dtype)
+    pieces = zip(torch.split(x_BD, _TOKENS), torch.split(y_BO, _TOKENS), strict=True)
+    y_hat_BO = torch.cat([sae.reconstruct(x, x if one_place else y)[1] for x, y in pieces])
+    whole[usable_NT] = y_hat_BO.to(whole.dtype)
     return whole

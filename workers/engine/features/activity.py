@@ -27,7 +27,7 @@ class Activity:
         values = z_BF[token, latent]
         ones = torch.ones_like(latent)
         self.fired_F.index_add_(0, latent, ones)
-        self.sum_F += z_BF.sum(0, dtype=torch.float64)
+        self.sum_F += z_BF.sum(0)
         torch.maximum(self.max_F, z_BF.amax(0), out=self.max_F)
         bins = ((values.log2() - LOWEST) * BINS_PER_OCTAVE).long().clamp_(0, BINS - 1)
         self.histogram_FH.view(-1).index_add_(0, latent * BINS + bins, ones)

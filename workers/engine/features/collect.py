@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,7 @@ def collect_features(spec: SaeJobSpec, progress: Progress) -> dict[str, Any]:
     path = spec.sae_path.with_name(FEATURES_FILE)
     features = _features(opened, found, progress)
     facts = {
+        "text": spec.text_name,
         "tokens": found.activity.tokens,
         "contexts": found.contexts,
         "context_length": opened.tokens.manifest.context_length,
@@ -99,11 +101,14 @@ def _latents(
 
 def _features(opened: Opened, found: Found, progress: Progress) -> Iterator[Feature]:
     """Of every latent that fired, in the order of their numbers."""
-    progress(_TEXT, "Comparing directions")
     W_dec = opened.sae.W_dec
-    parts = zip(*logit_effects(opened.model.unembedding(), W_dec), strict=True)
-    effects = [_numpy(torch.cat(part)) for part in parts]
-    near = [_numpy(tensor) for tensor in neighbours(W_dec)]
+    beat = partial(progress, _TEXT, "Comparing directions")
+    blocks = []
+    for block in logit_effects(opened.model.unembedding(), W_dec):
+        blocks.append(block)
+        beat()
+    effects = [_numpy(torch.cat(part)) for part in zip(*blocks, strict=True)]
+    near = [_numpy(tensor) for tensor in neighbours(W_dec, beat)]
     progress(_DIRECTIONS, "Writing")
     yield from _Writer(opened, found, effects, near)
 

@@ -5,7 +5,7 @@ Legend of shapes: F latents, O width, V vocabulary, M of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -37,7 +37,9 @@ def logit_effects(
 
 
 @torch.no_grad()
-def neighbours(W_dec_FO: Tensor) -> tuple[Tensor, Tensor]:
+def neighbours(
+    W_dec_FO: Tensor, beat: Callable[[], object] = lambda: None
+) -> tuple[Tensor, Tensor]:
     """[F, NEIGHBOURS] cosines with the nearest other decoder rows, and which they are."""
     unit_FO = torch.nn.functional.normalize(W_dec_FO.float(), dim=1)
     count = min(NEIGHBOURS, len(unit_FO) - 1)
@@ -49,6 +51,7 @@ def neighbours(W_dec_FO: Tensor) -> tuple[Tensor, Tensor]:
         found = near_MF.topk(count)
         cosines.append(found.values)
         latents.append(found.indices)
+        beat()
     return torch.cat(cosines), torch.cat(latents)
 
 

@@ -13,6 +13,7 @@ Latents that never fired have no row.
 from __future__ import annotations
 
 import json
+import os
 import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
@@ -96,7 +97,8 @@ class Feature:
 
 def write(path: Path, about: dict[str, Any], features: Iterable[Feature]) -> int:
     """Write the table whole or not at all; how many latents it holds. Raises `OSError`."""
-    draft = path.with_name(path.name + ".tmp")
+    # Its own: whoever else writes the same table at this moment has another.
+    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     draft.unlink(missing_ok=True)
     count = 0
     try:
@@ -116,6 +118,8 @@ def write(path: Path, about: dict[str, Any], features: Iterable[Feature]) -> int
     except BaseException:
         draft.unlink(missing_ok=True)
         raise
+    with draft.open("rb") as written:
+        os.fsync(written.fileno())
     draft.replace(path)
     return count
 
@@ -236,7 +240,10 @@ def _words(latent: int, kind: Kind, weighted: list[tuple[str, float]]) -> list[t
 
 
 def _feature(record: bytes) -> Feature:
-    return Feature(**json.loads(zlib.decompress(record)))
+    try:
+        return Feature(**json.loads(zlib.decompress(record)))
+    except (ValueError, TypeError, zlib.error) as error:
+        raise UnreadableTable(f"A record of the feature table is damaged: {error}.") from error
 
 
 def _listed(row: Any) -> Listed:

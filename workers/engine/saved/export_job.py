@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,9 @@ def export_saved(
     sae = open_sae(sae_path)
     if unit_norm:
         sae, facts = with_unit_rows(sae), facts and _without_scale(facts)
-    temporary = out.with_name(out.name + ".tmp")
+    # A folder that was deleted meanwhile stays deleted, so no parents of it are made.
+    out.parent.mkdir(exist_ok=True)
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         place = write(sae, format, temporary)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace as replaced
 from pathlib import Path
@@ -33,7 +34,7 @@ def import_saved(
     """
     sae, model = _placed(open_sae(source), place), inspect(model_folder)
     _check(sae, model)
-    temporary = out.with_name(out.name + ".tmp")
+    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         format, why_plain = _write(sae, temporary)
