@@ -116,10 +116,8 @@ def test_every_normalization_trains_and_exports(
     assert points[-1].fvu < 0.8 * points[0].fvu
 
 
-@pytest.mark.parametrize("hook", ["mlp_out", "attn_out"])
-def test_mlp_and_attention_outputs_can_be_read(
-    make_spec: MakeSpec, tmp_path: Path, hook: str
-) -> None:
+@pytest.mark.parametrize("hook", ["mlp_in", "mlp_out", "attn_out"])
+def test_parts_of_a_block_can_be_read(make_spec: MakeSpec, tmp_path: Path, hook: str) -> None:
     points = progress(run(make_spec("transcoder", hook=hook), tmp_path))
     assert points[-1].fvu < points[0].fvu
 

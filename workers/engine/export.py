@@ -124,7 +124,7 @@ def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any
         k=plan.top_k,
         per_token=normalizer.method == "layer_norm",
         reads=Site(plan.layer, h.hook),
-        writes=Site(plan.target_layer, h.hook),
+        writes=Site(plan.target_layer, plan.target_hook),
         metadata=metadata,
     )
 
