@@ -92,6 +92,29 @@ def test_the_folder_holds_config_weights_and_sparsity(make_spec: MakeSpec, tmp_p
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("top_k", [None, 5.0])
+def test_a_learned_skip_is_read_back_as_it_was_trained(
+    make_spec: MakeSpec, tmp_path: Path, method: str, top_k: float | None
+) -> None:
+    spec = make_spec("skip", skip="learned", normalize_activations=method, top_k_sparsity=top_k)
+    state, plan, evaluation = make(spec)
+    exported = export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    assert exported.max_difference < 1e-5
+    found, x = open_sae(tmp_path / "sae"), evaluation.sample.x
+    alone = found.skip_alone(x, evaluation.sample.y)
+    normalized = state.normalizer(x, evaluation.sample.y)
+    expected = state.sae.skip(normalized.x) + state.sae.weights["b_dec"]
+    torch.testing.assert_close(alone, normalized.restore(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_a_skip_that_adds_the_input_is_known_for_one(make_spec: MakeSpec, tmp_path: Path) -> None:
+    state, plan, evaluation = make(spec := make_spec("skip"))
+    export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    x = evaluation.sample.x
+    assert open_sae(tmp_path / "sae").skip_alone(x, evaluation.sample.y) is x
+
+
+@pytest.mark.parametrize("method", METHODS)
 def test_a_transcoder_of_an_mlp_says_where_it_reads_and_writes(
     make_spec: MakeSpec, tmp_path: Path, method: str
 ) -> None:

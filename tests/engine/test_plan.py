@@ -75,6 +75,7 @@ def test_a_later_hyperparameter_is_part_of_the_digest_where_it_is_set() -> None:
     usual = config("matryoshka")
     assert config("matryoshka", matryoshka_groups=5).digest() == usual.digest()
     assert config("matryoshka", matryoshka_groups=6).digest() != usual.digest()
+    assert config("skip", skip="learned").digest() != config("skip").digest()
 
 
 @pytest.mark.parametrize(
@@ -132,8 +133,9 @@ def test_gates_cannot_be_replaced_by_topk() -> None:
     assert check(config("gated", target_l0=20), MODEL) == []
 
 
+@pytest.mark.parametrize("skip", ["identity", "learned"])
 @pytest.mark.parametrize("architecture", list(Architecture))
-def test_parameters_are_counted_as_they_are_made(architecture: Architecture) -> None:
-    plan = Plan.of(config(architecture, latent_dim=128), MODEL)
+def test_parameters_are_counted_as_they_are_made(architecture: Architecture, skip: str) -> None:
+    plan = Plan.of(config(architecture, latent_dim=128, skip=skip), MODEL)
     weights = build(plan, torch.device("cpu")).weights
     assert plan.parameters == sum(value.numel() for value in weights.values())

@@ -75,6 +75,19 @@ def test_saelens_reconstructs_the_same(
     assert name == ("topk" if plan.top_k else NAMES.get(architecture, architecture))
 
 
+@pytest.mark.parametrize("hook", ["resid_post", "mlp_in"])
+@pytest.mark.parametrize("method", ["none", "constant_norm"])
+def test_a_learned_skip_is_a_skip_transcoder_there(
+    make_spec: MakeSpec, tmp_path: Path, method: str, hook: str
+) -> None:
+    spec = make_spec("skip", skip="learned", hook=hook, normalize_activations=method)
+    state, plan, evaluation = make(spec)
+    assert not torch.equal(state.sae.weights["W_skip"], state.sae.weights["W_skip"].T)
+    export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    sample = evaluation.sample
+    assert compare(tmp_path / "sae", state, sample.x, sample.y) == "skip_transcoder"
+
+
 @pytest.mark.parametrize("sign", [-1, 1])
 def test_gates_are_thresholds_whatever_their_sign(
     make_spec: MakeSpec, tmp_path: Path, sign: int

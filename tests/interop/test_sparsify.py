@@ -93,12 +93,15 @@ def test_a_proof_survives_a_far_away_origin(tmp_path: Path) -> None:
     assert prove(tmp_path, sae, Format.SPARSIFY).max_difference < 1e-5
 
 
-@pytest.mark.parametrize("architecture", ["transcoder", "skip"])
+@pytest.mark.parametrize(
+    ("architecture", "skip"),
+    [("transcoder", "identity"), ("skip", "identity"), ("skip", "learned")],
+)
 def test_sparsify_finds_a_trained_transcoder_where_it_reads_and_as_good_as_we_do(
-    make_spec: Callable[..., RunSpec], tmp_path: Path, architecture: str
+    make_spec: Callable[..., RunSpec], tmp_path: Path, architecture: str, skip: str
 ) -> None:
     """By its folder's name, with the input and output of that module, as its trainer takes them."""
-    spec = make_spec(architecture, hook="mlp_in", top_k_sparsity=5.0, num_steps=60)
+    spec = make_spec(architecture, hook="mlp_in", skip=skip, top_k_sparsity=5.0, num_steps=60)
     assert isinstance(list(train(spec, tmp_path / "run"))[-1], Completed)
     write(open_sae(tmp_path / "run" / "sae"), Format.SPARSIFY, tmp_path / "theirs")
     ((hookpoint, coder),) = (

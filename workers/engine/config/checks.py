@@ -33,8 +33,8 @@ def warnings(config: TrainingConfig, model: ModelFacts, tokens: int | None) -> l
         found.append(
             Problem(
                 "target",
-                "A skip SAE of the same layer is already perfect with every latent off: "
-                f"the input is added to the output. Choose {_elsewhere(config)}.",
+                "A skip SAE of the same layer is perfect with every latent off: the skip alone "
+                f"gives the input. Choose {_elsewhere(config)}.",
             )
         )
     if tokens and h.num_steps * h.batch_size > tokens:

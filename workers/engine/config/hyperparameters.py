@@ -56,6 +56,7 @@ class Architecture(StrEnum):
 Hook = Literal["resid_post", "mlp_in", "mlp_out", "attn_out"]
 Normalization = Literal["none", "layer_norm", "constant_norm"]
 Target = Literal["same_layer", "next_layer", "mlp_out"]
+SkipKind = Literal["identity", "learned"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 MomentsDtype = Literal["float32", "bfloat16"]
 
@@ -122,6 +123,12 @@ class Hyperparameters(BaseModel):
         "its input.",
         section=Section.BASIC,
         automatic="next layer for skip and transcoder, of mlp_in mlp_out; same layer otherwise",
+    )
+    skip: SkipKind = hyper(
+        "identity",
+        "What a skip SAE adds to its latents' part: the input, or a learned linear map of it.",
+        section=Section.BASIC,
+        only=(Architecture.SKIP,),
     )
     seed: int = hyper(
         0,

@@ -13,7 +13,7 @@ from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hook, Hyper
 _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
 # Declared after runs had been trained: at their defaults they are no part of a digest, so that the
 # checkpoints of those runs still belong to their configuration.
-_LATER = ("matryoshka_groups", "final_p")
+_LATER = ("matryoshka_groups", "final_p", "skip")
 # K of what selects over a batch where nothing names it: as sparse as SAEs usually are, and of a
 # small dictionary so few that they differ from token to token.
 _K, _LATENTS_PER_K = 64, 16
@@ -108,7 +108,13 @@ class Plan:
     def parameters(self) -> int:
         """Numbers that are trained."""
         own = {Architecture.JUMPRELU: 1, Architecture.GATED: 2}.get(self.architecture, 0)
-        return self.d_sae * (self.d_in + self.d_out + 1 + own) + self.d_out
+        skip = self.d_out * self.d_in if self.learns_skip else 0
+        return self.d_sae * (self.d_in + self.d_out + 1 + own) + self.d_out + skip
+
+    @property
+    def learns_skip(self) -> bool:
+        """Whether its skip connection is a matrix of its own."""
+        return self.architecture is Architecture.SKIP and self.hyperparameters.skip == "learned"
 
     @property
     def total_tokens(self) -> int:
