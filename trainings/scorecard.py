@@ -43,7 +43,12 @@ RECONSTRUCTION = (
         "fixed",
         "E‖ŷ‖² / E(y · ŷ); 1 is unbiased (Rajamanoharan et al. 2024)",
     ),
-    Entry("FVU of the skip alone", "fvu_skip", "fixed", "With the input as the reconstruction"),
+    Entry(
+        "FVU of the skip alone",
+        "fvu_skip",
+        "fixed",
+        "Of the input, or its learned map",
+    ),
     Entry("FVU of the latents' part", "fvu_latents", "fixed", "Of what the skip leaves to explain"),
 )
 BEHAVIOUR = (

@@ -418,3 +418,19 @@ def test_loading_the_model_is_not_counted_as_reading(
                     path.unlink()
     assert clock[0] == 100.0
     assert all(point.extraction_seconds == point.sae_seconds == 0.0 for point in points)
+
+
+def test_a_transcoder_of_an_mlp_shares_the_entry_of_its_output_and_has_one_of_its_input(
+    make_spec: MakeSpec, tmp_path: Path, passes: list[str], cache: CacheSpec
+) -> None:
+    alone = run(make_spec("transcoder", hook="mlp_in", **H), tmp_path / "alone")[1]
+    found = [
+        started(run(make_spec(architecture, hook=hook, cache=cache, **H), tmp_path / hook)[0])
+        for architecture, hook in (("standard", "mlp_out"), ("standard", "mlp_in"))
+    ]
+    assert [event.cached_fraction for event in found] == [0.0, 0.0]
+    assert len(list(cache.folder.glob("*/manifest.json"))) == 2
+    passes.clear()
+    both = run(make_spec("transcoder", hook="mlp_in", cache=cache, **H), tmp_path / "both")[1]
+    assert passes == []
+    assert same(both, alone)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from workers.engine.evaluation.geometry import geometry, max_cosine
 from workers.engine.evaluation.quality import firing, quality
 from workers.engine.evaluation.splice import Splice
 from workers.engine.failure import TrainingError
-from workers.engine.language_model import Site
+from workers.engine.language_model import Site, block_list
 from workers.engine.saved import Kind, SavedSae
 from workers.engine.tokens import Tokens
 from workers.engine.whole_model import WholeModel
@@ -150,7 +151,7 @@ def spliced(model: WholeModel, sae: SavedSae, tokens: Tokens, count: int = 6) ->
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("hook", ["resid_post", "mlp_out", "attn_out"])
+@pytest.mark.parametrize("hook", ["resid_post", "mlp_in", "mlp_out", "attn_out"])
 def test_a_perfect_reconstruction_loses_nothing(
     families: dict[str, Path], tokens: Tokens, family: str, hook: Any
 ) -> None:
@@ -160,6 +161,42 @@ def test_a_perfect_reconstruction_loses_nothing(
     assert found["kl_spliced"] == pytest.approx(0, abs=1e-6)
     assert found["kl_recovered"] == pytest.approx(1, abs=1e-3)
     assert found["ce_zero"] != found["ce_clean"]
+
+
+@dataclass(frozen=True)
+class ExactMlp(SavedSae):
+    """The MLP itself, where a transcoder of it would stand."""
+
+    mlp: Any = None
+
+    def reconstruct(self, x_BD: torch.Tensor, y_BO: torch.Tensor) -> Any:
+        return x_BD, self.mlp(x_BD)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_computes_an_mlp_takes_its_place_without_a_loss(
+    families: dict[str, Path], tokens: Tokens, family: str
+) -> None:
+    """It is given the MLP's input and its output goes on, in one pass."""
+    model = WholeModel.load(families[family], CPU, torch.float32)
+    block: Any = block_list(model.model)[1]
+    of_mlp = identity(Site(1, "mlp_in"), Site(1, "mlp_out"))
+    found = spliced(model, ExactMlp(**vars(of_mlp), mlp=copy.deepcopy(block.mlp)), tokens)
+    assert found["ce_spliced"] == pytest.approx(found["ce_clean"], abs=1e-6)
+    assert found["kl_spliced"] == pytest.approx(0, abs=1e-6)
+    assert spliced(model, of_mlp, tokens)["kl_spliced"] > 1e-4
+
+
+def test_a_transcoder_of_a_linear_mlp_is_exact(families: dict[str, Path], tokens: Tokens) -> None:
+    model = WholeModel.load(families["gemma2"], CPU, torch.float32)
+    linear = torch.nn.Linear(WIDTH, WIDTH).requires_grad_(False)
+    block: Any = block_list(model.model)[1]
+    block.mlp = linear
+    eye = identity(Site(1, "mlp_in"), Site(1, "mlp_out"))
+    transcoder = replace(eye, W_dec=eye.W_dec @ linear.weight.T, b_dec=linear.bias)
+    found = spliced(model, transcoder, tokens)
+    assert found["ce_spliced"] == pytest.approx(found["ce_clean"], abs=1e-5)
+    assert found["kl_spliced"] == pytest.approx(0, abs=1e-5)
 
 
 def test_an_sae_that_gives_zeros_is_the_zero_ablation(

@@ -15,7 +15,9 @@ from workers.engine.activations import Activations
 from workers.engine.config import ModelFacts, Plan, RunSpec
 from workers.engine.evaluate import Evaluation
 from workers.engine.export import ExportError, export, reconstruct
+from workers.engine.language_model import Site
 from workers.engine.sae import project
+from workers.engine.saved import open_sae
 from workers.engine.state import State
 
 WIDTH = 32
@@ -87,6 +89,44 @@ def test_the_folder_holds_config_weights_and_sparsity(make_spec: MakeSpec, tmp_p
     sparsity = load_file(tmp_path / "sae" / "sparsity.safetensors")["sparsity"]
     torch.testing.assert_close(10**sparsity, evaluation.frequency_F)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["sae"]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("top_k", [None, 5.0])
+def test_a_learned_skip_is_read_back_as_it_was_trained(
+    make_spec: MakeSpec, tmp_path: Path, method: str, top_k: float | None
+) -> None:
+    spec = make_spec("skip", skip="learned", normalize_activations=method, top_k_sparsity=top_k)
+    state, plan, evaluation = make(spec)
+    exported = export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    assert exported.max_difference < 1e-5
+    found, x = open_sae(tmp_path / "sae"), evaluation.sample.x
+    alone = found.skip_alone(x, evaluation.sample.y)
+    normalized = state.normalizer(x, evaluation.sample.y)
+    expected = state.sae.skip(normalized.x) + state.sae.weights["b_dec"]
+    torch.testing.assert_close(alone, normalized.restore(expected), rtol=1e-3, atol=1e-3)
+
+
+def test_a_skip_that_adds_the_input_is_known_for_one(make_spec: MakeSpec, tmp_path: Path) -> None:
+    state, plan, evaluation = make(spec := make_spec("skip"))
+    export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    x = evaluation.sample.x
+    assert open_sae(tmp_path / "sae").skip_alone(x, evaluation.sample.y) is x
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_transcoder_of_an_mlp_says_where_it_reads_and_writes(
+    make_spec: MakeSpec, tmp_path: Path, method: str
+) -> None:
+    spec = make_spec("transcoder", hook="mlp_in", normalize_activations=method)
+    state, plan, evaluation = make(spec)
+    exported = export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    assert exported.max_difference < 1e-5
+    metadata = json.loads((tmp_path / "sae" / "cfg.json").read_text())["metadata"]
+    assert metadata["hook_name"] == "blocks.1.mlp.hook_in"
+    assert metadata["hook_name_out"] == "blocks.1.hook_mlp_out"
+    found = open_sae(tmp_path / "sae")
+    assert (found.reads, found.writes) == (Site(1, "mlp_in"), Site(1, "mlp_out"))
 
 
 def test_an_export_that_differs_is_refused_and_not_put_in_place(

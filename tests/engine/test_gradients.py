@@ -51,13 +51,17 @@ def split_loss(loss: Loss, parts: int) -> Loss:
     return mean
 
 
-def make(activation: Activation | None = None) -> tuple[Weights, Tensor, Tensor]:
+def make(
+    activation: Activation | None = None, skip: bool = False
+) -> tuple[Weights, Tensor, Tensor]:
     """Weights, input and another layer's activations, in double precision."""
     g = torch.Generator().manual_seed(3)
     shapes = {"W_enc": (F, D), "b_enc": (F,), "W_dec": (F, D), "b_dec": (D,)}
     w = {n: torch.randn(s, generator=g, dtype=torch.float64) / 3 for n, s in shapes.items()}
     if isinstance(activation, Jump):
         w["threshold"] = torch.rand(F, generator=g, dtype=torch.float64)
+    if skip:
+        w["W_skip"] = torch.randn(D, D, generator=g, dtype=torch.float64) / 3
     if isinstance(activation, Gate):
         w["b_mag"], w["r_mag"] = torch.randn(2, F, generator=g, dtype=torch.float64) / 3
     x, y = torch.randn(2, B, D, generator=g, dtype=torch.float64)
@@ -115,6 +119,10 @@ def nested_loss(w: Weights, x: Tensor, t: Tensor) -> Tensor:
     return torch.stack([mse(w, p, t) for p in prefixes]).mean() + auxiliary_loss(w, x, t, z)
 
 
+class LearnedSkip(Skip):
+    """A Skip whose skip is a matrix among its weights."""
+
+
 def auxiliary_loss(w: Weights, x: Tensor, t: Tensor, z: Tensor) -> Tensor:
     pre = x @ w["W_enc"][DEAD].T + w["b_enc"][DEAD]
     left = (t - z @ w["W_dec"] - w["b_dec"]).detach()
@@ -147,6 +155,7 @@ def by_token() -> list[Case]:
         for a in ARCHITECTURES
     ]
     own += [(a, TopK(K, AUXK), topk_loss) for a in ARCHITECTURES]
+    own += [(LearnedSkip, Relu(), relu_loss), (LearnedSkip, TopK(K, AUXK), topk_loss)]
     return [*own, (Gated, Gate(), gated_loss), (PAnnealed, halfway(), annealed_loss)]
 
 
@@ -170,6 +179,13 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     return str(request.param)
 
 
+def goal(sae: Sae, w: Weights, x: Tensor, y: Tensor) -> Tensor:
+    """What is left of y to the latents and b_dec."""
+    if not sae.has_skip:
+        return y
+    return y - (x @ w["W_skip"].T if "W_skip" in w else x)
+
+
 def check(
     sae: Sae,
     loss: Loss,
@@ -182,7 +198,7 @@ def check(
 ) -> None:
     """Every gradient is autograd's over the whole batch, to so small a part of its norm."""
     leaves = {name: value.clone().requires_grad_() for name, value in w.items()}
-    expected = loss(leaves, x, y - x if sae.has_skip else y)
+    expected = loss(leaves, x, goal(sae, leaves, x, y))
     expected.backward()
     dtype = sae.weights["W_dec"].dtype
     coefficient = torch.tensor(COEFFICIENT, dtype=dtype)
@@ -211,7 +227,7 @@ def test_gradients_equal_autograd(
     target: str,
     path: str,
 ) -> None:
-    w, x, other = make(activation)
+    w, x, other = make(activation, architecture is LearnedSkip)
     y = x if target == "same layer" else other
     sae = architecture({name: value.to(dtype) for name, value in w.items()}, activation)
     check(sae, loss, w, x, y, DEAD, tolerance)
@@ -226,13 +242,13 @@ def test_gradients_equal_autograd(
 def test_micro_batches_add_up_to_the_whole_batch(
     architecture: type[Sae], activation: Activation, loss: Loss, micro_batches: int, path: str
 ) -> None:
-    w, x, y = make(activation)
+    w, x, y = make(activation, architecture is LearnedSkip)
     check(architecture(w, activation), loss, w, x, y, DEAD, 1e-12, micro_batches)
     coefficient = torch.tensor(COEFFICIENT, dtype=torch.float64)
     whole = architecture(w, activation).step(x, y, coefficient, DEAD)
     parts = micro.step(architecture(w, activation), x, y, coefficient, DEAD, micro_batches)
     assert parts.fired_F.tolist() == whole.fired_F.tolist()
-    for name in ("reconstruction_loss", "auxiliary", "l0", "l1", "residual_BO"):
+    for name in ("reconstruction_loss", "auxiliary", "l0", "l1", "residual_BO", "skip_BO"):
         torch.testing.assert_close(getattr(parts, name), getattr(whole, name), msg=name)
 
 
@@ -247,6 +263,22 @@ def test_what_selects_over_a_batch_selects_within_each_micro_batch(
     coefficient = torch.zeros((), dtype=torch.float64)
     parts = micro.step(sae, x, y, coefficient, DEAD, micro_batches)
     assert int(parts.fired_F.sum()) == K * B  # as many as of the whole batch
+
+
+@pytest.mark.parametrize("activation", [Relu(), TopK(K, AUXK)], ids=name)
+def test_a_step_of_a_learned_skip_says_what_the_skip_gave(
+    activation: Activation, path: str
+) -> None:
+    w, x, y = make(activation, skip=True)
+    sae = LearnedSkip(w, activation)
+    step = sae.step(x, y, torch.tensor(COEFFICIENT, dtype=torch.float64), DEAD)
+    assert step.skip_BO is not None
+    torch.testing.assert_close(step.skip_BO, x @ w["W_skip"].T)
+    torch.testing.assert_close(step.residual_BO, sae.reconstruct(x)[1] - y)
+    quick = LearnedSkip({n: v.float() for n, v in w.items()}, activation, torch.bfloat16)
+    found = quick.step(x.float(), y.float(), torch.tensor(COEFFICIENT), None).gradients["W_skip"]
+    assert found.dtype == torch.float32
+    assert relative(found, step.gradients["W_skip"]) < 0.1
 
 
 @pytest.mark.parametrize("shift", [-100.0, -1.5, 0.0, 1.5, 100.0])

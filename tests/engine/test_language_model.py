@@ -10,8 +10,9 @@ import torch
 from transformers import AutoModel
 
 from tests.engine.conftest import FAMILIES
-from workers.engine.language_model import LanguageModel, Site, block_list, settled_dtype
+from workers.engine.language_model import LanguageModel, Site, block_list, settled_dtype, watch
 from workers.engine.model import ModelError
+from workers.engine.whole_model import WholeModel
 
 IDS = torch.arange(3, 43).view(2, 20)
 CPU = torch.device("cpu")
@@ -65,6 +66,61 @@ def test_mlp_and_attention_outputs_are_their_modules_outputs(
     read = LanguageModel.load(families[family], sites, CPU, torch.float32).capture(IDS)
     for part, activations in zip(PARTS[family], read, strict=True):
         torch.testing.assert_close(activations, seen[part], rtol=0, atol=0)
+
+
+NORMS = {
+    "llama": "post_attention_layernorm",
+    "gpt2": "ln_2",
+    "gpt_neox": "post_attention_layernorm",
+    "gemma2": "pre_feedforward_layernorm",
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_mlp_makes_its_output_of_its_input_which_the_norm_before_it_gave(
+    families: dict[str, Path], family: str
+) -> None:
+    block: Any = block_list(AutoModel.from_pretrained(families[family]))[1]
+    sites = (Site(1, "mlp_in"), Site(1, "mlp_out"))
+    model = LanguageModel.load(families[family], sites, CPU, torch.float32)
+    normed: list[torch.Tensor] = []
+    own: Any = block_list_of_any_length(model)[1]
+    getattr(own, NORMS[family]).register_forward_hook(lambda _m, _i, out: normed.append(out))
+    x, y = model.capture(IDS)
+    assert torch.equal(x, normed[0])
+    torch.testing.assert_close(block.mlp(x), y, rtol=0, atol=0)
+    whole = WholeModel.load(families[family], CPU, torch.float32)
+    for found in (whole.activations(IDS, sites), whole.logits_and(IDS, sites)[1]):
+        assert torch.equal(found[0], x)
+        assert torch.equal(found[1], y)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_an_input_is_read_and_replaced_however_it_is_given(
+    families: dict[str, Path], by_name: bool
+) -> None:
+    mlp: Any = block_list(AutoModel.from_pretrained(families["gpt2"]))[1].mlp
+    x = torch.randn(2, 3, 32)
+    expected = mlp(2 * x)
+    seen: list[torch.Tensor] = []
+
+    def double(value: torch.Tensor) -> torch.Tensor:
+        seen.append(value)
+        return 2 * value
+
+    watch(mlp, Site(1, "mlp_in"), double)
+    found = mlp(hidden_states=x) if by_name else mlp(x)
+    assert torch.equal(found, expected)
+    assert torch.equal(seen[0], x)
+
+
+def test_an_mlp_whose_input_alone_is_read_is_not_computed(model_folder: Path) -> None:
+    model = LanguageModel.load(model_folder, (Site(1, "mlp_in"),), CPU, torch.float32)
+    computed: list[int] = []
+    block: Any = block_list_of_any_length(model)[1]
+    block.mlp.gate_proj.register_forward_hook(lambda *_: computed.append(1))
+    model.capture(IDS)
+    assert computed == []
 
 
 def test_nothing_behind_the_deepest_layer_is_kept_or_computed(model_folder: Path) -> None:

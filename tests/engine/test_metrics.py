@@ -46,6 +46,21 @@ def test_fvu_is_a_ratio_of_sums_over_the_window_in_raw_space() -> None:
     assert found["l0"] == pytest.approx(2.0)
 
 
+def test_a_learned_skip_is_what_fvu_skip_and_the_latents_part_are_of() -> None:
+    y, x, alone = torch.randn(3, 40, 6, generator=G, dtype=torch.float64) + SHIFT
+    hat = alone + torch.randn(40, 6, generator=G)
+    window = Window(6, has_skip=True, device=CPU)
+    batch = Activations(x, y, np.arange(40))
+    normalized = Normalizer("constant_norm", False, 0.5, 0.25)(x, y)
+    terms = [torch.tensor(2.0)] * 4
+    window.add(batch, normalized, (hat - y) * 0.25, terms, skip_BO=alone * 0.25)
+    variance, delta = (y - y.mean(0)).square().sum(), y - alone
+    found = window.read()
+    assert found["fvu_skip"] == pytest.approx(float(delta.square().sum() / variance), rel=1e-4)
+    spread = (delta - delta.mean(0)).square().sum()
+    assert found["fvu_latents"] == pytest.approx(float((y - hat).square().sum() / spread), rel=1e-4)
+
+
 def test_reconstructing_the_mean_has_an_fvu_of_one() -> None:
     y = torch.randn(100, 6, generator=G) + SHIFT
     window = Window(6, has_skip=False, device=CPU)

@@ -78,6 +78,20 @@ def test_the_average_of_squares_does_not_stall_below_half_of_its_last_place() ->
     assert float(moved) < 0.02
 
 
+@pytest.mark.parametrize("moments_dtype", ["float32", "bfloat16"])
+def test_forgetting_latents_touches_nothing_that_belongs_to_all(moments_dtype: str) -> None:
+    shapes = {"W_enc": (6, 4), "b_enc": (6,), "b_dec": (4,), "W_skip": (4, 4)}
+    weights = {name: torch.zeros(shape) for name, shape in shapes.items()}
+    optimizer = Optimizer(weights, Hyperparameters(moments_dtype=moments_dtype))
+    optimizer.step({name: torch.ones(shape) for name, shape in shapes.items()}, 1e-3)
+    optimizer.reset(torch.tensor([1, 3]))
+    moments = optimizer.state()[0]
+    for name in ("W_enc", "b_enc"):
+        rows = moments[f"{name}.exp_avg"].reshape(6, -1).any(1)
+        assert rows.tolist() == [True, False, True, False, True, True]
+    assert all(bool(moments[f"{name}.exp_avg"].all()) for name in ("b_dec", "W_skip"))
+
+
 def test_they_take_half_the_memory() -> None:
     sizes = {
         dtype: sum(v.nbytes for name, v in after(dtype, 1).items() if "exp" in name)

@@ -75,6 +75,55 @@ def test_a_later_hyperparameter_is_part_of_the_digest_where_it_is_set() -> None:
     usual = config("matryoshka")
     assert config("matryoshka", matryoshka_groups=5).digest() == usual.digest()
     assert config("matryoshka", matryoshka_groups=6).digest() != usual.digest()
+    assert config("skip", skip="learned").digest() != config("skip").digest()
+
+
+@pytest.mark.parametrize(
+    ("architecture", "h", "writes"),
+    [
+        ("transcoder", {}, (2, "resid_post")),
+        ("transcoder", {"hook": "mlp_in"}, (1, "mlp_out")),
+        ("skip", {"hook": "mlp_in"}, (1, "mlp_out")),
+        ("skip", {"hook": "mlp_in", "target": "mlp_out"}, (1, "mlp_out")),
+        ("transcoder", {"hook": "mlp_in", "target": "next_layer"}, (2, "mlp_in")),
+        ("transcoder", {"hook": "mlp_out"}, (2, "mlp_out")),
+        ("standard", {"hook": "mlp_in"}, (1, "mlp_in")),
+    ],
+)
+def test_an_mlps_input_is_for_its_output_where_nothing_else_is_said(
+    architecture: str, h: dict[str, Any], writes: tuple[int, str]
+) -> None:
+    asked = config(architecture, **h)
+    assert check(asked, MODEL) == []
+    plan = Plan.of(asked, MODEL)
+    assert (plan.target_layer, plan.target_hook) == writes
+    assert plan.has_own_target is (architecture != "standard")
+
+
+def test_the_last_layer_has_an_mlp_but_no_next_layer() -> None:
+    last = config("transcoder", hook="mlp_in").model_copy(update={"layer": 3})
+    assert check(last, MODEL) == []
+    further = config("transcoder", hook="mlp_in", target="next_layer")
+    (problem,) = check(further.model_copy(update={"layer": 3}), MODEL)
+    assert problem.field == "layer"
+
+
+@pytest.mark.parametrize(
+    ("architecture", "h", "right"),
+    [
+        ("standard", {"hook": "mlp_in", "target": "mlp_out"}, "choose Transcoder or Skip"),
+        ("transcoder", {"hook": "resid_post", "target": "mlp_out"}, "choose the hook mlp_in"),
+        ("skip", {"hook": "mlp_out", "target": "mlp_out"}, "choose the hook mlp_in"),
+        ("transcoder", {"hook": "mlp_in", "target": "same_layer"}, "choose the MLP's output"),
+        ("transcoder", {"target": "same_layer"}, "choose the next layer, or Standard"),
+    ],
+)
+def test_a_target_that_is_not_there_is_refused_with_what_would_be_right(
+    architecture: str, h: dict[str, Any], right: str
+) -> None:
+    (problem,) = check(config(architecture, **h), MODEL)
+    assert problem.field == "target"
+    assert right in problem.message
 
 
 def test_gates_cannot_be_replaced_by_topk() -> None:
@@ -84,8 +133,9 @@ def test_gates_cannot_be_replaced_by_topk() -> None:
     assert check(config("gated", target_l0=20), MODEL) == []
 
 
+@pytest.mark.parametrize("skip", ["identity", "learned"])
 @pytest.mark.parametrize("architecture", list(Architecture))
-def test_parameters_are_counted_as_they_are_made(architecture: Architecture) -> None:
-    plan = Plan.of(config(architecture, latent_dim=128), MODEL)
+def test_parameters_are_counted_as_they_are_made(architecture: Architecture, skip: str) -> None:
+    plan = Plan.of(config(architecture, latent_dim=128, skip=skip), MODEL)
     weights = build(plan, torch.device("cpu")).weights
     assert plan.parameters == sum(value.numel() for value in weights.values())

@@ -22,7 +22,13 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "jumprelu": ("jumprelu", {}),
     "jumprelu with a controller": ("jumprelu", {"target_l0": 12, "resample_steps": 8}),
     "skip under layer norm": ("skip", {"normalize_activations": "layer_norm"}),
+    "learned skip with resampling": ("skip", {"skip": "learned", "resample_steps": 8}),
+    "learned skip of an mlp": (
+        "skip",
+        {"skip": "learned", "hook": "mlp_in", "top_k_sparsity": 2.0, "moments_dtype": "bfloat16"},
+    ),
     "transcoder with resampling": ("transcoder", {"resample_steps": 8}),
+    "transcoder of an mlp": ("transcoder", {"hook": "mlp_in", "top_k_sparsity": 2.0}),
     "topk with dead latents": ("standard", {"top_k_sparsity": 2.0}),
     "batchtopk with dead latents": ("batchtopk", {"target_l0": 3}),
     "matryoshka with dead latents": ("matryoshka", {"target_l0": 3}),

@@ -34,6 +34,7 @@ from workers.engine.saved import (
     saelens,
     sparsify,
 )
+from workers.engine.saved.hook_names import site_of
 
 Write = Callable[[SavedSae, Path], Path]
 HAVE: list[tuple[Write, SavedSae]] = [
@@ -166,6 +167,36 @@ def test_sparsify_gets_a_folder_for_the_layer_and_what_it_was_trained_with(tmp_p
     run = json.loads((tmp_path / "config.json").read_text())
     assert (config["transcode"], config["skip_connection"], config["d_in"]) == (True, True, 32)
     assert (run["hookpoints"], run["sae"] | {"d_in": 32}) == (["layers.2"], config)
+
+
+OF_MLP = {"reads": Site(1, "mlp_in"), "writes": Site(1, "mlp_out")}
+
+
+@pytest.mark.parametrize("write", [saelens.write, sparsify.write, plain.write], ids=label)
+@pytest.mark.parametrize("shape", ["transcoder", "skip"])
+def test_a_transcoder_of_an_mlp_is_read_back_as_one(
+    write: Write, shape: str, tmp_path: Path
+) -> None:
+    kind = Kind.TOPK if write is sparsify.write else Kind.RELU
+    sae = replace(an_sae(kind, shape), **OF_MLP)
+    place = write(sae, tmp_path / "sae")
+    assert (place.name == "layers.1.mlp") is (write is sparsify.write)
+    found = open_sae(place)
+    assert (found.reads, found.writes) == (sae.reads, sae.writes)
+    assert torch.equal(found.W_dec, sae.W_dec)
+
+
+def test_an_sae_of_an_mlps_input_is_read_back_where_it_has_a_name(tmp_path: Path) -> None:
+    sae = replace(an_sae(Kind.TOPK), reads=Site(1, "mlp_in"), writes=Site(1, "mlp_in"))
+    for number, write in enumerate((saelens.write, plain.write)):
+        assert open_sae(write(sae, tmp_path / str(number))).writes == Site(1, "mlp_in")
+    with pytest.raises(CannotExport, match="write the output of a module"):
+        sparsify.write(sae, tmp_path / "a")
+
+
+@pytest.mark.parametrize("name", ["blocks.1.ln2.hook_normalized", "blocks.1.hook_mlp_in"])
+def test_what_lies_before_a_norms_gain_is_not_taken_for_an_mlps_input(name: str) -> None:
+    assert site_of(name) is None
 
 
 def test_the_name_of_a_layer_in_sparsify_is_kept(tmp_path: Path) -> None:

@@ -88,6 +88,21 @@ def test_a_skip_sae_reports_the_skip_alone_and_the_latents_part(
     assert last.fvu < last.fvu_latents < 1
 
 
+@pytest.mark.parametrize("hook", ["resid_post", "mlp_in"])
+def test_a_learned_skip_explains_most_and_the_latents_add_to_it(
+    make_spec: MakeSpec, tmp_path: Path, hook: str
+) -> None:
+    found = run(make_spec("skip", num_steps=100, hook=hook, skip="learned"), tmp_path)
+    points = progress(found)
+    assert points[0].fvu_skip is not None
+    assert points[-1].fvu_latents is not None
+    assert points[-1].fvu < points[0].fvu
+    ended = found[-1]
+    assert isinstance(ended, events.Completed)
+    assert ended.evaluation is not None
+    assert ended.evaluation["fvu"] < ended.evaluation["fvu_skip"] < 1
+
+
 def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     make_spec: MakeSpec, tmp_path: Path
 ) -> None:
@@ -116,10 +131,8 @@ def test_every_normalization_trains_and_exports(
     assert points[-1].fvu < 0.8 * points[0].fvu
 
 
-@pytest.mark.parametrize("hook", ["mlp_out", "attn_out"])
-def test_mlp_and_attention_outputs_can_be_read(
-    make_spec: MakeSpec, tmp_path: Path, hook: str
-) -> None:
+@pytest.mark.parametrize("hook", ["mlp_in", "mlp_out", "attn_out"])
+def test_parts_of_a_block_can_be_read(make_spec: MakeSpec, tmp_path: Path, hook: str) -> None:
     points = progress(run(make_spec("transcoder", hook=hook), tmp_path))
     assert points[-1].fvu < points[0].fvu
 

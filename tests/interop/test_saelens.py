@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,10 +13,13 @@ from tests.engine.conftest import families, make_spec, model_folder, tokens_fold
 from tests.engine.test_export import make
 from workers.engine.config import RunSpec
 from workers.engine.export import Exported, export
+from workers.engine.language_model import Site
 from workers.engine.sae import Sae, Transcoder
 from workers.engine.sae.jump import Jump
+from workers.engine.saved.hook_names import lens_name
 from workers.engine.state import State
 from workers.engine.train import train
+from workers.engine.whole_model import WholeModel
 
 sae_lens = pytest.importorskip(
     "sae_lens", reason="sae-lens is not installed: pip install -e '.[interop]'"
@@ -69,6 +73,19 @@ def test_saelens_reconstructs_the_same(
     assert exported.format == "saelens"
     name = compare(tmp_path / "sae", state, evaluation.sample.x, evaluation.sample.y)
     assert name == ("topk" if plan.top_k else NAMES.get(architecture, architecture))
+
+
+@pytest.mark.parametrize("hook", ["resid_post", "mlp_in"])
+@pytest.mark.parametrize("method", ["none", "constant_norm"])
+def test_a_learned_skip_is_a_skip_transcoder_there(
+    make_spec: MakeSpec, tmp_path: Path, method: str, hook: str
+) -> None:
+    spec = make_spec("skip", skip="learned", hook=hook, normalize_activations=method)
+    state, plan, evaluation = make(spec)
+    assert not torch.equal(state.sae.weights["W_skip"], state.sae.weights["W_skip"].T)
+    export(state.sae, state.normalizer, plan, spec, tmp_path / "sae", {}, evaluation)
+    sample = evaluation.sample
+    assert compare(tmp_path / "sae", state, sample.x, sample.y) == "skip_transcoder"
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -167,3 +184,54 @@ def held_out(spec: RunSpec) -> tuple[torch.Tensor, torch.Tensor]:
     captured = model.capture(torch.from_numpy(tokens.ids[contexts].astype(np.int64)))
     keep = torch.from_numpy(tokens.usable(contexts))
     return captured[0][keep], captured[-1][keep]
+
+
+def test_an_mlps_input_is_what_saelens_has_by_its_name(model_folder: Path, tmp_path: Path) -> None:
+    """In SAELens's own transformer, given the weights of a Llama whose norm has a gain."""
+    theirs, folder = saelens_llama(model_folder, tmp_path / "model")
+    sites = (Site(1, "mlp_in"), Site(1, "mlp_out"))
+    ids = torch.arange(3, 43).view(2, 20)
+    whole = WholeModel.load(folder, torch.device("cpu"), torch.float32)
+    with torch.no_grad():
+        _, cache = theirs.run_with_cache(ids)
+    for site, own in zip(sites, whole.activations(ids, sites), strict=True):
+        torch.testing.assert_close(cache[lens_name(site)], own, rtol=1e-4, atol=1e-4)
+    before_the_gain = cache["blocks.1.ln2.hook_normalized"]
+    assert not torch.allclose(before_the_gain, cache[lens_name(sites[0])], atol=0.1)
+
+
+def saelens_llama(folder: Path, out: Path) -> tuple[Any, Path]:
+    from sae_lens import HookedSAETransformer
+    from transformer_lens import HookedTransformerConfig
+    from transformer_lens.pretrained.weight_conversions import convert_llama_weights
+    from transformers import AutoModelForCausalLM
+
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    g = torch.Generator().manual_seed(0)
+    for block in model.model.layers:
+        gain = block.post_attention_layernorm.weight.data
+        gain.copy_(1 + torch.rand(gain.shape, generator=g))
+    model.save_pretrained(out)
+    c = model.config
+    config = HookedTransformerConfig(
+        n_layers=c.num_hidden_layers,
+        d_model=c.hidden_size,
+        d_mlp=c.intermediate_size,
+        n_heads=c.num_attention_heads,
+        d_head=c.hidden_size // c.num_attention_heads,
+        n_key_value_heads=c.num_key_value_heads,
+        n_ctx=64,
+        d_vocab=c.vocab_size,
+        act_fn="silu",
+        normalization_type="RMS",
+        positional_embedding_type="rotary",
+        rotary_dim=c.hidden_size // c.num_attention_heads,
+        rotary_adjacent_pairs=False,
+        final_rms=True,
+        gated_mlp=True,
+        eps=c.rms_norm_eps,
+        original_architecture="LlamaForCausalLM",
+    )
+    theirs = HookedSAETransformer(config)
+    theirs.load_state_dict(convert_llama_weights(model, config), strict=False)
+    return theirs, out

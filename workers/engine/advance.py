@@ -39,7 +39,8 @@ def _computed(
     step = micro.step(sae, normalized.x, normalized.y, coefficient, dead, micro_batches)
     remove_parallel(step.gradients, sae.weights)
     terms = [step.loss, step.reconstruction_loss, step.l0, step.l1]
-    state.window.add(batch, normalized, step.residual_BO, terms)
+    skip_BO = None if step.skip_BO is None else step.skip_BO + sae.weights["b_dec"]
+    state.window.add(batch, normalized, step.residual_BO, terms, skip_BO)
     return normalized, step
 
 

@@ -71,7 +71,8 @@ def _add(window: Window, sae: Sae, normalizer: Normalizer, batch: Activations) -
     fired_F = (z_BF > 0).sum(0)
     mse = residual_BO.square().mean()
     l0, l1 = fired_F.sum() / len(batch), z_BF.sum() / len(batch)
-    window.add(batch, normalized, residual_BO, [mse, mse, l0, l1])
+    skip_BO = sae.skip(normalized.x) + sae.weights["b_dec"] if sae.learns_skip else None
+    window.add(batch, normalized, residual_BO, [mse, mse, l0, l1], skip_BO)
     return fired_F
 
 

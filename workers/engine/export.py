@@ -90,7 +90,7 @@ def folded(sae: Sae, normalizer: Normalizer) -> Weights:
         weights["threshold"] = read["threshold"]
     if sae.has_skip:
         identity = torch.eye(len(w["b_dec"]), dtype=torch.float64, device=w["b_dec"].device)
-        weights["W_skip"] = identity * (s_in / s_out)
+        weights["W_skip"] = w.get("W_skip", identity).double() * (s_in / s_out)
     # Copies: tensors of one file must not share memory.
     return {name: value.float().contiguous().clone() for name, value in weights.items()}
 
@@ -124,7 +124,7 @@ def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any
         k=plan.top_k,
         per_token=normalizer.method == "layer_norm",
         reads=Site(plan.layer, h.hook),
-        writes=Site(plan.target_layer, h.hook),
+        writes=Site(plan.target_layer, plan.target_hook),
         metadata=metadata,
     )
 

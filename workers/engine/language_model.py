@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 from . import memory
 from .config.hyperparameters import Dtype, Hook
@@ -24,15 +26,20 @@ from .model import ModelError
 log = logging.getLogger(__name__)
 
 # Names that families of models give to the two halves of a block.
+_MLP = ("mlp", "feed_forward", "ffn", "block_sparse_moe")
 _SUBMODULES: dict[str, tuple[str, ...]] = {
-    "mlp_out": ("mlp", "feed_forward", "ffn", "block_sparse_moe"),
+    "mlp_in": _MLP,
+    "mlp_out": _MLP,
     "attn_out": ("self_attn", "attn", "attention", "self_attention"),
 }
+# What is seen of a site; what is returned for it, if anything, goes on in its place.
+See = Callable[[Tensor], Tensor | None]
 
 
 @dataclass(frozen=True)
 class Site:
-    """A place in the model: the output of block `layer`, or of its MLP or attention."""
+    """A place in the model: the output of block `layer`, or of its MLP or attention, or the input
+    of its MLP, which is what the norm before it gives."""
 
     layer: int
     hook: Hook
@@ -55,7 +62,7 @@ class LanguageModel:
     def __init__(self, transformer: nn.Module, sites: tuple[Site, ...]) -> None:
         self.transformer = transformer.eval().requires_grad_(False)
         blocks = block_list(transformer)
-        self._modules = [site_module(blocks, site) for site in sites]
+        self._sites = [(site, site_module(blocks, site)) for site in sites]
         self.most_contexts: int | None = None  # of one pass; None until one did not fit
         del blocks[max(site.layer for site in sites) + 1 :]
 
@@ -98,19 +105,19 @@ class LanguageModel:
         """One forward pass, up to the deepest site."""
         seen: dict[int, Tensor] = {}
 
-        def keep(index: int, output: Any) -> None:
-            seen[index] = output[0] if isinstance(output, tuple) else output
-            if len(seen) == len(self._modules):
+        def keep(index: int, value: Tensor) -> None:
+            seen[index] = value
+            if len(seen) == len(self._sites):
                 raise _Enough
 
         handles = [
-            module.register_forward_hook(lambda _m, _i, output, index=index: keep(index, output))
-            for index, module in enumerate(self._modules)
+            watch(module, site, partial(keep, index))
+            for index, (site, module) in enumerate(self._sites)
         ]
         try:
             self.transformer(input_ids=ids_NT, use_cache=False)
         except _Enough:
-            return [seen[index] for index in range(len(self._modules))]
+            return [seen[index] for index in range(len(self._sites))]
         finally:
             for handle in handles:
                 handle.remove()
@@ -157,7 +164,10 @@ def block_list(transformer: nn.Module) -> nn.ModuleList:
 
 
 def site_module(blocks: nn.ModuleList, site: Site) -> nn.Module:
-    """The part of the model whose output the site is. Raises `ModelError` where there is none."""
+    """The part of the model whose output, or input, the site is.
+
+    Raises `ModelError` where there is none.
+    """
     block = blocks[site.layer]
     if site.hook == "resid_post":
         return block
@@ -168,6 +178,28 @@ def site_module(blocks: nn.ModuleList, site: Site) -> nn.Module:
     raise ModelError(
         f"A block of this model has no part for {site.hook}; its parts are {', '.join(children)}."
     )
+
+
+def watch(module: nn.Module, site: Site, see: See) -> RemovableHandle:
+    """Have `see` called in each pass with what the site gives; `module` is its `site_module`."""
+
+    def of_input(_module: nn.Module, args: Any, kwargs: Any) -> Any:
+        if args:
+            instead = see(args[0])
+            return None if instead is None else ((instead, *args[1:]), kwargs)
+        name, value = next(iter(kwargs.items()))
+        instead = see(value)
+        return None if instead is None else (args, kwargs | {name: instead})
+
+    def of_output(_module: nn.Module, _args: Any, output: Any) -> Any:
+        if not isinstance(output, tuple):
+            return see(output)
+        instead = see(output[0])
+        return None if instead is None else (instead, *output[1:])
+
+    if site.hook == "mlp_in":
+        return module.register_forward_pre_hook(of_input, with_kwargs=True)
+    return module.register_forward_hook(of_output)
 
 
 def settled_device(choice: str) -> torch.device:

@@ -3,8 +3,9 @@
 Definitions, in raw space where not said otherwise (x input, y target, ŷ reconstruction):
 
     fvu         = Σ‖y − ŷ‖² / Σ‖y − ȳ‖², both summed over the window before dividing
-    fvu_skip    = Σ‖y − x‖² / Σ‖y − ȳ‖², the input taken for the reconstruction
-    fvu_latents = Σ‖δ − δ̂‖² / Σ‖δ − δ̄‖² with δ = y − x, what the skip leaves to the latents
+    fvu_skip    = Σ‖y − s‖² / Σ‖y − ȳ‖², the skip alone taken for the reconstruction: s = x, or
+                  x W_skipᵀ + b_dec where the skip is learned
+    fvu_latents = Σ‖δ − δ̂‖² / Σ‖δ − δ̄‖² with δ = y − s, what the skip leaves to the latents
     l0, l1      = active latents per token, their sum per token (normalized)
     loss, reconstruction_loss = as trained on, normalized, mean over the tokens
 """
@@ -34,16 +35,24 @@ class Window:
         self.tokens = 0
 
     def add(
-        self, batch: Activations, normalized: Normalized, residual_BO: Tensor, terms: list[Tensor]
+        self,
+        batch: Activations,
+        normalized: Normalized,
+        residual_BO: Tensor,
+        terms: list[Tensor],
+        skip_BO: Tensor | None = None,
     ) -> None:
         """Add a batch. `terms` are loss, reconstruction_loss, l0 and l1, means over its tokens.
+
+        `skip_BO` is x W_skipᵀ + b_dec, normalized, of a learned skip.
 
         All sums are made before the first is added: where memory runs out nothing is changed.
         """
         error = _error(residual_BO, normalized.unit)
         delta_square, delta_sum_O = error.new_zeros(()), torch.zeros_like(self._delta_sum_O)
         if self._has_skip:
-            delta_BO = batch.y - batch.x
+            alone_BO = batch.x if skip_BO is None else normalized.restore(skip_BO)
+            delta_BO = batch.y - alone_BO
             delta_square, delta_sum_O = _square(delta_BO), _sums(delta_BO)
         means = [term.double() * len(batch) for term in terms]
         scalars = torch.stack([*means, error, _square(batch.y), delta_square])

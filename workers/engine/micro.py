@@ -100,6 +100,7 @@ class _Sum:
         self._means: dict[str, Tensor] = {}
         self._seen: dict[str, Tensor] = {}
         self._residuals: list[Tensor] = []
+        self._skips: list[Tensor] = []
         self._fired_F: Tensor | None = None
 
     def add(self, part: Step, tokens: int) -> None:
@@ -114,6 +115,8 @@ class _Sum:
         for name, value in part.seen.items():
             _add(self._seen, name, value * share)
         self._residuals.append(part.residual_BO)
+        if part.skip_BO is not None:
+            self._skips.append(part.skip_BO)
         fired_F = part.fired_F
         self._fired_F = fired_F if self._fired_F is None else self._fired_F + fired_F
 
@@ -124,6 +127,7 @@ class _Sum:
             residual_BO=torch.cat(self._residuals),
             fired_F=self._fired_F,
             seen=self._seen,
+            skip_BO=torch.cat(self._skips) if self._skips else None,
             **self._means,
         )
 

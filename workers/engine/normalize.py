@@ -35,7 +35,7 @@ class Normalizer:
 
     `scale_in` and `scale_out` are the factors of input and target. `shared` says that the target
     is brought to the input's scale, as the identity path of a skip SAE needs it; otherwise a
-    target has its own statistics.
+    target has its own statistics. `state.py` settles it.
     """
 
     method: Normalization

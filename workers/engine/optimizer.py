@@ -55,7 +55,7 @@ class Optimizer:
     def reset(self, latents: Tensor) -> None:
         """Forget the moments of these latents: they belong to what the rows were before."""
         for name, weight in self._weights.items():
-            if name != "b_dec":
+            if name not in ("b_dec", "W_skip"):
                 for moment in _MOMENTS:
                     self._adam.state[weight][moment][latents] = 0
 

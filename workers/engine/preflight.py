@@ -130,6 +130,8 @@ class Footprint:
         # and the normalized activations, the residual, and what metrics are summed from.
         sides = plan.d_in + (plan.d_out if plan.has_own_target else 0)
         rows = 3 * micro * plan.d_out + h.batch_size * (2 * sides + 2 * plan.d_out)
+        if plan.learns_skip:  # what it gives, normalized and raw, and what it leaves
+            rows += 3 * h.batch_size * plan.d_out
         # Before the optimizer: the product that keeps the decoder's rows at length one.
         projecting = plan.d_sae * plan.d_out
         work = max(self._work(micro) + rows * _FLOAT32, projecting * _FLOAT32)

@@ -31,10 +31,11 @@ class Reading:
 
     @property
     def sites(self) -> tuple[Site, ...]:
-        """Where the model is read: the input's layer, and the target's if that is another."""
-        plan, hook = self.plan, self.plan.hyperparameters.hook
-        layers = (plan.layer, plan.target_layer) if plan.has_own_target else (plan.layer,)
-        return tuple(Site(layer, hook) for layer in layers)
+        """Where the model is read: for the input, and for the target if that is elsewhere."""
+        plan = self.plan
+        read = Site(plan.layer, plan.hyperparameters.hook)
+        target = Site(plan.target_layer, plan.target_hook)
+        return (read, target) if plan.has_own_target else (read,)
 
     @property
     def bytes_per_token(self) -> int:

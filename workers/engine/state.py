@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .activations import Activations
 from .config import Plan
+from .config.hyperparameters import Normalization
 from .dead import DeadLatents
 from .diagnosis import Diagnosis
 from .metrics import Window
@@ -59,7 +60,7 @@ class State:
             penalty=Penalty(plan, sae.activation.penalty, device),
             dead=DeadLatents(plan.d_sae, plan.dead_window_tokens, h.dead_neuron_threshold, device),
             window=Window(plan.d_out, sae.has_skip, device),
-            normalizer=Normalizer(h.normalize_activations, sae.has_skip),
+            normalizer=Normalizer(h.normalize_activations, _shared(sae, h.normalize_activations)),
             diagnosis=Diagnosis(plan, sae.weights.get("threshold")),
             start_l0=plan.start_l0,
         )
@@ -121,3 +122,9 @@ class State:
             "diagnosis": self.diagnosis,
             "micro": self.micro,
         }
+
+
+def _shared(sae: Sae, method: Normalization) -> bool:
+    """Whether the target is brought to the input's scale: an identity needs it, a learned skip has
+    a scale of its own. Per token it is how the output is brought back by what x tells."""
+    return sae.has_skip and (not sae.learns_skip or method == "layer_norm")

@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .language_model import Site, block_list, read_model, site_module
+from .language_model import Site, block_list, read_model, site_module, watch
 from .model import ModelError
 
 Replace = Callable[[Tensor], Tensor]
@@ -101,13 +102,7 @@ class WholeModel:
     @torch.no_grad()
     def logits_with(self, ids_NT: Tensor, site: Site, replace: Replace) -> Tensor:
         """The logits [N, T, V] where `replace` of what the site gives goes on in its place."""
-
-        def instead(_module: nn.Module, _inputs: Any, output: Any) -> Any:
-            if isinstance(output, tuple):
-                return (replace(output[0]), *output[1:])
-            return replace(output)
-
-        handle = self._part(site).register_forward_hook(instead)
+        handle = watch(self._part(site), site, replace)
         try:
             return self.logits(ids_NT)
         finally:
@@ -165,16 +160,13 @@ class WholeModel:
         """What the sites give while this is open; with `enough` the pass ends after these."""
         seen: dict[Site, Tensor] = {}
 
-        def keep(site: Site, output: Any) -> None:
-            seen[site] = output[0] if isinstance(output, tuple) else output
+        def keep(site: Site, value: Tensor) -> None:
+            seen[site] = value
             if enough is not None and enough <= seen.keys():
                 raise _Enough
 
         with ExitStack() as hooks:
             for site in set(sites):
-                part = self._part(site)
-                handle = part.register_forward_hook(
-                    lambda _m, _i, output, site=site: keep(site, output)
-                )
+                handle = watch(self._part(site), site, partial(keep, site))
                 hooks.callback(handle.remove)
             yield seen

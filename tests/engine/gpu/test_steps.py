@@ -9,7 +9,15 @@ import torch
 from torch import Tensor
 
 from tests.engine import test_gradients as reference
-from tests.engine.test_gradients import AUXK, BANDWIDTH, COEFFICIENT, K, Loss, relative
+from tests.engine.test_gradients import (
+    AUXK,
+    BANDWIDTH,
+    COEFFICIENT,
+    K,
+    LearnedSkip,
+    Loss,
+    relative,
+)
 from workers.engine.sae import (
     BatchTopK,
     Gated,
@@ -57,7 +65,7 @@ def take(sae: Sae, x: Tensor, y: Tensor, device: torch.device, dead: Tensor | No
 def check(sae: Sae, x: Tensor, y: Tensor, device: torch.device, dead: Tensor | None = None) -> None:
     """Loss and every gradient are autograd's, to 1e-5 of its norm."""
     leaves = {name: value.clone().requires_grad_() for name, value in sae.weights.items()}
-    expected = LOSSES[type(sae.activation)](leaves, x, y - x if sae.has_skip else y)
+    expected = LOSSES[type(sae.activation)](leaves, x, reference.goal(sae, leaves, x, y))
     expected.backward()
     step = take(sae, x, y, device, dead)
     assert relative(step.loss.cpu(), expected.detach()) < 1e-5
@@ -88,6 +96,8 @@ def room(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> flo
         (Transcoder, RELU),
         (Standard, TOPK),
         (Skip, TOPK),
+        (LearnedSkip, RELU),
+        (LearnedSkip, TOPK),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
@@ -96,7 +106,7 @@ def test_gradients_equal_autograd(
 ) -> None:
     if isinstance(activation, TopK) and not room:
         pytest.skip("TopK knows its number of pairs beforehand")
-    w, x, other = reference.make(activation)
+    w, x, other = reference.make(activation, architecture is LearnedSkip)
     y = x if architecture is Standard else other
     check(architecture(w, activation), x, y, device, reference.DEAD)
 

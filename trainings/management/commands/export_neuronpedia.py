@@ -24,6 +24,7 @@ from workers.engine.features.neuronpedia_format import Upload
 
 _PLACES = {
     "resid_post": "Residual stream",
+    "mlp_in": "MLP input",
     "mlp_out": "MLP output",
     "attn_out": "Attention output",
 }

@@ -33,8 +33,8 @@ def warnings(config: TrainingConfig, model: ModelFacts, tokens: int | None) -> l
         found.append(
             Problem(
                 "target",
-                "A skip SAE of the same layer is already perfect with every latent off: "
-                "the input is added to the output. Choose the next layer.",
+                "A skip SAE of the same layer is perfect with every latent off: the skip alone "
+                f"gives the input. Choose {_elsewhere(config)}.",
             )
         )
     if tokens and h.num_steps * h.batch_size > tokens:
@@ -76,16 +76,32 @@ def _check_layers(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem
 
 
 def _check_target(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
-    if not config.architecture.moves and settled_target(config) == "next_layer":
+    target, hook = settled_target(config), config.hyperparameters.hook
+    if not config.architecture.moves and target != "same_layer":
+        other = {"next_layer": "the next layer"}.get(target, "the MLP's output")
         yield Problem(
             "target",
-            f"A {config.architecture.label} SAE reconstructs the layer it reads; "
-            "for the next layer choose Transcoder or Skip.",
+            f"A {config.architecture.label} SAE reconstructs what it reads; "
+            f"for {other} choose Transcoder or Skip.",
         )
-    if config.architecture is Architecture.TRANSCODER and settled_target(config) == "same_layer":
+    elif target == "mlp_out" and hook != "mlp_in":
         yield Problem(
-            "target", "A transcoder predicts the next layer; for the same layer choose Standard."
+            "target",
+            f"The MLP's output is predicted from its input, and {hook} is read; "
+            "choose the hook mlp_in, or the target next_layer.",
         )
+    if config.architecture is Architecture.TRANSCODER and target == "same_layer":
+        yield Problem(
+            "target",
+            f"A transcoder does not reconstruct what it reads; choose {_elsewhere(config)}, "
+            "or Standard for the same layer.",
+        )
+
+
+def _elsewhere(config: TrainingConfig) -> str:
+    """Targets, of what it reads, that are not the same."""
+    of_mlp = config.hyperparameters.hook == "mlp_in"
+    return "the MLP's output or the next layer" if of_mlp else "the next layer"
 
 
 def _check_widths(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:

@@ -53,9 +53,10 @@ class Architecture(StrEnum):
         return self in (Architecture.SKIP, Architecture.TRANSCODER)
 
 
-Hook = Literal["resid_post", "mlp_out", "attn_out"]
+Hook = Literal["resid_post", "mlp_in", "mlp_out", "attn_out"]
 Normalization = Literal["none", "layer_norm", "constant_norm"]
-Target = Literal["same_layer", "next_layer"]
+Target = Literal["same_layer", "next_layer", "mlp_out"]
+SkipKind = Literal["identity", "learned"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 MomentsDtype = Literal["float32", "bfloat16"]
 
@@ -112,14 +113,22 @@ class Hyperparameters(BaseModel):
     )
     hook: Hook = hyper(
         "resid_post",
-        "What is read at the layer: the block's output, or its MLP's or attention's output.",
+        "What is read at the layer: the block's output, its MLP's input (behind the norm), its "
+        "MLP's output, or its attention's output.",
         section=Section.BASIC,
     )
     target: Target | None = hyper(
         None,
-        "What is reconstructed: the layer that is read, or the next one.",
+        "What is reconstructed: what is read, the same of the next layer, or the MLP's output from "
+        "its input.",
         section=Section.BASIC,
-        automatic="next layer for skip and transcoder, same layer otherwise",
+        automatic="next layer for skip and transcoder, of mlp_in mlp_out; same layer otherwise",
+    )
+    skip: SkipKind = hyper(
+        "identity",
+        "What a skip SAE adds to its latents' part: the input, or a learned linear map of it.",
+        section=Section.BASIC,
+        only=(Architecture.SKIP,),
     )
     seed: int = hyper(
         0,

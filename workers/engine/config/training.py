@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hyperparameters, Target
+from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hook, Hyperparameters, Target
 
 _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
 # Declared after runs had been trained: at their defaults they are no part of a digest, so that the
 # checkpoints of those runs still belong to their configuration.
-_LATER = ("matryoshka_groups", "final_p")
+_LATER = ("matryoshka_groups", "final_p", "skip")
 # K of what selects over a batch where nothing names it: as sparse as SAEs usually are, and of a
 # small dictionary so few that they differ from token to token.
 _K, _LATENTS_PER_K = 64, 16
@@ -60,6 +60,7 @@ class Plan:
     hyperparameters: Hyperparameters
     layer: int
     target_layer: int
+    target_hook: Hook
     d_in: int
     d_out: int
     d_sae: int
@@ -74,14 +75,15 @@ class Plan:
     @classmethod
     def of(cls, config: TrainingConfig, model: ModelFacts) -> Plan:
         """Settle what was left open; `checks.check` comes first."""
-        h = config.hyperparameters
+        h, target = config.hyperparameters, settled_target(config)
         total_tokens = h.num_steps * h.batch_size
         d_sae = h.latent_dim or MULTIPLE_DEFAULT * model.d_model
         return cls(
             architecture=config.architecture,
             hyperparameters=h,
             layer=config.layer,
-            target_layer=config.layer + (settled_target(config) == "next_layer"),
+            target_layer=config.layer + (target == "next_layer"),
+            target_hook="mlp_out" if target == "mlp_out" else h.hook,
             d_in=model.d_model,
             d_out=model.d_model,
             d_sae=d_sae,
@@ -106,7 +108,13 @@ class Plan:
     def parameters(self) -> int:
         """Numbers that are trained."""
         own = {Architecture.JUMPRELU: 1, Architecture.GATED: 2}.get(self.architecture, 0)
-        return self.d_sae * (self.d_in + self.d_out + 1 + own) + self.d_out
+        skip = self.d_out * self.d_in if self.learns_skip else 0
+        return self.d_sae * (self.d_in + self.d_out + 1 + own) + self.d_out + skip
+
+    @property
+    def learns_skip(self) -> bool:
+        """Whether its skip connection is a matrix of its own."""
+        return self.architecture is Architecture.SKIP and self.hyperparameters.skip == "learned"
 
     @property
     def total_tokens(self) -> int:
@@ -114,8 +122,8 @@ class Plan:
 
     @property
     def has_own_target(self) -> bool:
-        """Whether a second layer is read because it is what is reconstructed."""
-        return self.target_layer != self.layer
+        """Whether a second place is read because it is what is reconstructed."""
+        return (self.target_layer, self.target_hook) != (self.layer, self.hyperparameters.hook)
 
     @property
     def deepest_layer(self) -> int:
@@ -123,10 +131,12 @@ class Plan:
 
 
 def settled_target(config: TrainingConfig) -> Target:
-    chosen = config.hyperparameters.target
-    if chosen is not None:
-        return chosen
-    return "next_layer" if config.architecture.moves else "same_layer"
+    h = config.hyperparameters
+    if h.target is not None:
+        return h.target
+    if not config.architecture.moves:
+        return "same_layer"
+    return "mlp_out" if h.hook == "mlp_in" else "next_layer"
 
 
 def _k(config: TrainingConfig, d_sae: int) -> int | None:

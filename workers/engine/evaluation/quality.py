@@ -10,7 +10,7 @@ Definitions, in raw space (x input, y target, ŷ reconstruction, z latents; ⟨�
     l2_ratio                       ⟨‖ŷ‖ / ‖y‖⟩
     relative_reconstruction_bias   ⟨‖ŷ‖²⟩ / ⟨y · ŷ⟩          (Rajamanoharan et al. 2024, eq. 10)
     l0, l1                         ⟨number of z ≠ 0⟩, ⟨Σ z⟩
-    fvu_skip, fvu_latents          as in `metrics.py`, where the SAE has a skip connection
+    fvu_skip                       as in `metrics.py`, where the SAE has a skip connection
 
 Legend of shapes: B tokens, D input width, O target width, F latents.
 """
@@ -59,8 +59,9 @@ class Quality:
             "l0": fired_BF.sum(1),
             "l1": z_BF.sum(1),
         }
-        if self._sae.W_skip is not None:
-            found["skip_error"] = (y_BO - x_BD).square().sum(1)
+        alone_BO = self._sae.skip_alone(x_BD, y_BO)
+        if alone_BO is not None:
+            found["skip_error"] = (y_BO - alone_BO).square().sum(1)
         for name, values_B in found.items():
             self._sums[name] = self._sums.get(name, 0.0) + float(values_B.double().sum())
         self.tokens += len(x_BD)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 import torch
@@ -33,20 +34,46 @@ class Sae(ABC):
     def own_activation(plan: Plan) -> Activation:
         """The activation that the architecture has where TopK does not replace it."""
 
+    @property
+    def learns_skip(self) -> bool:
+        return "W_skip" in self.weights
+
+    def skip(self, x_BD: Tensor) -> Tensor:
+        """What the skip connection gives, [B, O]: x itself, or x W_skipᵀ where it is learned."""
+        return x_BD @ self.weights["W_skip"].T if self.learns_skip else x_BD
+
     def goal(self, x_BD: Tensor, y_BO: Tensor) -> Tensor:
         """What the latents and b_dec have to explain of the target y."""
-        return y_BO - x_BD if self.has_skip else y_BO
+        return y_BO - self.skip(x_BD) if self.has_skip else y_BO
 
     def reconstruct(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
         """Latents z [B, F] and reconstruction [B, O]."""
         z_BF = self.activation.latents(self.weights, x_BD)
         decoded_BO = torch.addmm(self.weights["b_dec"], z_BF, self.weights["W_dec"])
-        return z_BF, decoded_BO + x_BD if self.has_skip else decoded_BO
+        return z_BF, decoded_BO + self.skip(x_BD) if self.has_skip else decoded_BO
 
     def step(self, x_BD: Tensor, y_BO: Tensor, coefficient: Tensor, dead: Tensor | None) -> Step:
         """One forward and backward pass; nothing is changed."""
+        if self.learns_skip:
+            return self._step_with_skip(x_BD, y_BO, coefficient, dead)
         goal_BO = self.goal(x_BD, y_BO)
         return self.activation.step(self.weights, x_BD, goal_BO, coefficient, dead, self.products)
+
+    def _step_with_skip(
+        self, x_BD: Tensor, y_BO: Tensor, coefficient: Tensor, dead: Tensor | None
+    ) -> Step:
+        """The same for a learned skip: ∂L/∂W_skip = gᵀ x, with g the MSE's gradient by ŷ.
+
+        What revives dead latents is held to what the reconstruction leaves over, and moves no skip.
+        """
+        latents_w = {name: weight for name, weight in self.weights.items() if name != "W_skip"}
+        W_skip_OD, products = self.weights["W_skip"], self.products
+        skip_BO = products.product(x_BD, W_skip_OD.T)
+        goal_BO = y_BO - skip_BO
+        step = self.activation.step(latents_w, x_BD, goal_BO, coefficient, dead, products)
+        g_BO = step.residual_BO * (2 / step.residual_BO.numel())
+        step.gradients["W_skip"] = products.product(g_BO.T, x_BD)
+        return replace(step, skip_BO=skip_BO)
 
     def observe(self, step: Step) -> None:
         """Tell a step that was taken, once, after the weights have followed it."""

@@ -58,9 +58,12 @@ def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> N
     explain another layer, each writes what its direction predicts of it, see `_tie`. With `l0` the
     thresholds of a JumpReLU are set where so many latents are active at these tokens.
     """
-    w, goal_MO = sae.weights, sae.goal(x_MD, y_MO)
-    if goal_MO is not x_MD:
-        _tie(w, x_MD, goal_MO)
+    w = sae.weights
+    if sae.learns_skip:
+        _start_skip(sae, x_MD, y_MO)
+    goal_MO = sae.goal(x_MD, y_MO)
+    if goal_MO is not x_MD and not sae.learns_skip:
+        _tie(w, linear_map(x_MD, goal_MO))
     w["b_dec"].copy_(goal_MO.mean(0, dtype=torch.float64))
     w["b_enc"].copy_(-(w["W_enc"].double() @ x_MD.mean(0, dtype=torch.float64)))
     if "b_mag" in w:  # then the magnitude is the gate at first
@@ -71,13 +74,34 @@ def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> N
         w["threshold"].fill_(pre_SF.flatten().topk(active).values[-1].clamp_min(0))
 
 
-def _tie(w: Weights, x_MD: Tensor, goal_MO: Tensor) -> None:
+def _start_skip(sae: Sae, x_MD: Tensor, y_MO: Tensor) -> None:
+    """A learned skip starts as the linear map A from x to y; latents write what is no part of it.
+
+    Tied to what A leaves over, which no linear map predicts, latents would start as noise. So each
+    writes in the direction e A as elsewhere, and by so much less as there is less to explain.
+    """
+    map_DO = linear_map(x_MD, y_MO)
+    _tie(sae.weights, map_DO)
+    sae.weights["W_skip"].copy_(map_DO.T)
+    left = spread(sae.goal(x_MD, y_MO)) / spread(y_MO).clamp_min(1e-12)
+    sae.weights["W_enc"].mul_(left)
+
+
+def _tie(w: Weights, map_DO: Tensor) -> None:
     """Tie the decoder to the encoder through the linear map A from x to the goal.
 
     A latent that reads the direction e then writes e A, as one of a Standard SAE writes e: so the
-    first reconstruction is a linear prediction of the goal, in its direction and of its size. A is
-    a ridge regression on these tokens.
+    first reconstruction is a linear prediction of the goal, in its direction and of its size.
     """
+    written_FO = w["W_enc"].double() @ map_DO
+    size_F = written_FO.norm(dim=1, keepdim=True) / w["W_enc"].norm(dim=1, keepdim=True)
+    w["W_dec"].copy_(written_FO)
+    project(w)
+    w["W_enc"].mul_(size_F)
+
+
+def linear_map(x_MD: Tensor, goal_MO: Tensor) -> Tensor:
+    """A [D, O] of the ridge regression goal − mean ≈ (x − mean) A on these tokens, in float64."""
     width = x_MD.shape[1]
     covariance_DD = x_MD.new_zeros((width, width), dtype=torch.float64)
     shared_DO = x_MD.new_zeros((width, goal_MO.shape[1]), dtype=torch.float64)
@@ -89,12 +113,8 @@ def _tie(w: Weights, x_MD: Tensor, goal_MO: Tensor) -> None:
         shared_DO.addmm_(x_BD.T, goal_MO[some].double() - mean_O)
     ridge = _RIDGE * covariance_DD.diagonal().mean().clamp_min(1e-12)
     covariance_DD.diagonal().add_(ridge)
-    map_DO = torch.linalg.solve(covariance_DD, shared_DO)
-    written_FO = w["W_enc"].double() @ map_DO
-    size_F = written_FO.norm(dim=1, keepdim=True) / w["W_enc"].norm(dim=1, keepdim=True)
-    w["W_dec"].copy_(written_FO)
-    project(w)
-    w["W_enc"].mul_(size_F)
+    found: Tensor = torch.linalg.solve(covariance_DD, shared_DO)
+    return found
 
 
 def spread(some_MD: Tensor) -> Tensor:
@@ -122,6 +142,8 @@ def _weights(plan: Plan, activation: Activation) -> Weights:
     weights["W_enc"] = weights["W_dec"] * (2 * plan.d_in / plan.d_sae)
     if isinstance(activation, Jump):
         weights["threshold"] = torch.full((plan.d_sae,), plan.first_threshold)
+    if plan.learns_skip:
+        weights["W_skip"] = torch.zeros(plan.d_out, plan.d_in)
     if isinstance(activation, Gate):
         weights |= {name: torch.zeros(plan.d_sae) for name in ("b_mag", "r_mag")}
     return weights

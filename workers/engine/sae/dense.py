@@ -39,6 +39,11 @@ class Products:
         b_F, x, W_DF = w["b_enc"].to(dtype), x_BD.to(dtype), w["W_enc"].to(dtype).T
         return torch.addmm(b_F, x, W_DF, out=self._pre_BF)
 
+    def product(self, a: Tensor, b: Tensor) -> Tensor:
+        """a @ b, in the dtype they have."""
+        dtype = self.dtype or a.dtype
+        return (a.to(dtype) @ b.to(dtype)).to(a.dtype)
+
     def worth_sparse(self, x_BD: Tensor) -> float:
         """The largest share of active pairs at which a sparse step is the faster one.
 

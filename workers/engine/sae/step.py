@@ -9,7 +9,7 @@ from torch import Tensor
 Weights = dict[str, Tensor]
 """W_enc [F, D], b_enc [F], W_dec [F, O], b_dec [O].
 
-JumpReLU adds threshold [F], Gated b_mag and r_mag [F].
+JumpReLU adds threshold [F], Gated b_mag and r_mag [F], a learned skip W_skip [O, D].
 """
 
 
@@ -20,6 +20,7 @@ class Step:
     `residual_BO` is reconstruction minus target in normalized space. `fired_F` counts tokens.
     `loss` is reconstruction_loss plus the weighted penalty, plus `auxiliary` where a penalty has to
     be told from it. `seen` are means over the tokens that the activation's `observe` wants to know.
+    `skip_BO` is what a learned skip gives, x W_skipᵀ.
     """
 
     gradients: Weights
@@ -31,6 +32,7 @@ class Step:
     fired_F: Tensor
     auxiliary: Tensor | float = 0.0
     seen: Weights = field(default_factory=dict)
+    skip_BO: Tensor | None = None
 
 
 def mean_square(residual_BO: Tensor) -> tuple[Tensor, Tensor]:

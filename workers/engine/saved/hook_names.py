@@ -11,6 +11,11 @@ from .sae import SavedSae
 
 # TransformerLens's names; what a block reads is what the block before it wrote.
 _LENS = re.compile(r"blocks\.(\d+)\.hook_(resid_pre|resid_post|mlp_out|attn_out)")
+# An MLP's input, behind the norm with its gain: the name that circuit-tracer, SAELens's
+# HookedSAETransformer and TransformerLens's bridge have for it. What a plain HookedTransformer
+# has lies before the gain (`ln2.hook_normalized`) or before the norm (`hook_mlp_in`): other
+# places, so their names are neither written nor read.
+_MLP_IN = re.compile(r"blocks\.(\d+)\.mlp\.hook_in")
 # Names of modules: whatever stands before the list of blocks, its index, and a part of the block.
 _MODULE = re.compile(r"(?:[\w.]*\.)?(?:layers|h|blocks)\.(\d+)(?:\.(\w+))?")
 _PARTS: dict[str | None, Hook] = {
@@ -30,13 +35,17 @@ def site_of(name: str) -> Site | None:
         if place != "resid_pre":
             return Site(layer, place)  # type: ignore[arg-type]
         return Site(layer - 1, "resid_post") if layer else None
+    if mlp_in := _MLP_IN.fullmatch(name):
+        return Site(int(mlp_in[1]), "mlp_in")
     module = _MODULE.fullmatch(name)
     hook = _PARTS.get(module[2]) if module else None
     return Site(int(module[1]), hook) if module and hook else None
 
 
 def lens_name(site: Site) -> str:
-    """The name TransformerLens gives to the place."""
+    """The name TransformerLens, or those who work with it, give to the place."""
+    if site.hook == "mlp_in":
+        return f"blocks.{site.layer}.mlp.hook_in"
     return f"blocks.{site.layer}.hook_{site.hook}"
 
 
@@ -48,6 +57,8 @@ def module_name(site: Site) -> str:
 
 def read_by_module(site: Site) -> Site | None:
     """The place that the module reads whose output is `site`; None where that has no name here."""
+    if site.hook == "mlp_out":
+        return Site(site.layer, "mlp_in")
     return Site(site.layer - 1, "resid_post") if site.hook == "resid_post" and site.layer else None
 
 

@@ -85,6 +85,14 @@ class SavedSae:
             y_hat_BO = y_hat_BO + normalized.x @ self.W_skip.T
         return z_BF, normalized.restore(y_hat_BO)
 
+    def skip_alone(self, x_BD: Tensor, y_BO: Tensor) -> Tensor | None:
+        """What ŷ [B, O] is without latents, by `metrics.py`; None without a skip connection."""
+        if self.W_skip is None or torch.equal(self.W_skip, torch.eye(self.d_in).to(self.W_skip)):
+            return None if self.W_skip is None else x_BD
+        normalized = self._normalized(x_BD, y_BO)
+        alone: Tensor = normalized.restore(torch.addmm(self.b_dec, normalized.x, self.W_skip.T))
+        return alone
+
     def _normalized(self, x_BD: Tensor, y_BO: Tensor) -> Any:
         method = "layer_norm" if self.per_token else "none"
         shared = self.W_skip is not None or not self.is_transcoder

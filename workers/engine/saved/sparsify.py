@@ -51,6 +51,12 @@ def _check(sae: SavedSae) -> None:
             "sparsify names a folder by the layer, and this SAE does not say which it belongs to",
             elsewhere,
         )
+    if sae.writes.hook == "mlp_in":
+        raise CannotExport(
+            "sparsify's SAEs write the output of a module, and this writes "
+            f"{lens_name(sae.writes)}, an input",
+            elsewhere,
+        )
     if sae.is_transcoder and sae.reads and read_by_module(sae.writes) != sae.reads:
         raise CannotExport(
             f"sparsify's transcoders read the input of the module whose output they write, and "
