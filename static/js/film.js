@@ -1,6 +1,5 @@
 // How many latents fire how often, over the training: one histogram, moved from step to step.
 
-const SVG = "http://www.w3.org/2000/svg";
 const LEFT = 48;
 const TOP = 12;
 const RIGHT = 640;
@@ -46,7 +45,7 @@ class Film {
     const each = (RIGHT - LEFT) / shown;
     this.bars = Array.from({ length: shown }, (_, i) => {
       const bar = this.draw("rect", { class: `bar series-${this.root.dataset.colour}`, x: LEFT + i * each, width: each - 1 });
-      bar.append(document.createElementNS(SVG, "title"));
+      bar.append(document.createElementNS(this.svg.namespaceURI, "title"));
       return bar;
     });
     this.draw("line", { class: "floor", x1: LEFT, x2: RIGHT, y1: FLOOR, y2: FLOOR });
@@ -60,7 +59,7 @@ class Film {
   }
 
   draw(name, attributes) {
-    const element = document.createElementNS(SVG, name);
+    const element = document.createElementNS(this.svg.namespaceURI, name);
     for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
     this.svg.append(element);
     return element;

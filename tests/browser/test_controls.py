@@ -179,7 +179,7 @@ def test_sae_is_found_and_its_folder_copied(page: Any) -> None:
     page.get_by_role("button", name="Copy the folder").click()
     page.locator("button.copied").wait_for()
     page.get_by_role("link", name="smollm2-135m-l5-topk-8x").click()
-    page.wait_for_url("**/trainings/*")
+    page.wait_for_url("**/saes/*")
 
 
 def test_cache_is_found_and_cleared(stage: Studio, page: Any) -> None:

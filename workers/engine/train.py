@@ -232,10 +232,10 @@ def _steps(
             point = _progress(state, plan, clock)
             yield point
             _check_finite(state)
+            yield from state.diagnosis.look(point, state.sae.weights, state.penalty, n_usable)
             if _is_frame(h, state.step):
                 density = density_histogram(state.dead.frequency().cpu())
                 yield events.Density(step=state.step, tokens=state.dead.tokens, density=density)
-            yield from state.diagnosis.look(point, state.sae.weights, state.penalty, n_usable)
         if state.step % h.checkpoint_interval == 0 or state.step == h.num_steps:
             yield from _save(state, saver, label)
             clock.restart()
