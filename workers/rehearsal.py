@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import subprocess
 import tempfile
 import time
@@ -27,6 +26,7 @@ TICK = 0.2
 RENEW_EVERY = 10.0
 # Loading a very large model from a slow disk takes minutes; beyond this something hangs.
 LONGEST = 30 * 60
+_ADVICE = "try a smaller batch, buffer or latent dimension"
 
 
 class RehearsalError(Exception):
@@ -130,7 +130,9 @@ def _figures(folder: Path, go_on: Callable[[], None]) -> dict[str, Any]:
             supervisor.end(child)
     if not said:
         logger.warning("A rehearsal ended without a word: %s", logs.tail(path, 2000))
-        raise RehearsalError(_how_it_ended(child.returncode))
+        raise RehearsalError(
+            supervisor.without_a_word("The measurement", _ADVICE, child.returncode)
+        )
     found: dict[str, Any] = json.loads(said)
     if found["event"] == "failed":
         logger.warning("A rehearsal failed: %s", logs.tail(path, 2000))
@@ -149,13 +151,3 @@ def _last_line(child: subprocess.Popen[str], go_on: Callable[[], None]) -> str:
             continue
         return lines[-1] if lines else ""
     raise RehearsalError(f"Nothing was measured within {LONGEST // 60} minutes.")
-
-
-def _how_it_ended(returncode: int) -> str:
-    if returncode == -signal.SIGKILL:
-        return (
-            "The measurement was killed (SIGKILL). Most often the machine ran out of memory: "
-            "try a smaller batch, buffer or latent dimension."
-        )
-    how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
-    return f"The measurement ended without a word ({how}); the worker's log has its last lines."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import signal
 import subprocess
 import tempfile
 import threading
@@ -36,6 +35,7 @@ RENEW_EVERY = 10.0
 WRITE_EVERY = 1.0
 # A forward pass of a very large model, or the loading of it, takes minutes; beyond this it hangs.
 LONGEST_SILENCE = 30 * 60
+_ADVICE = "the whole language model is loaded"
 
 
 class JobError(Exception):
@@ -189,17 +189,8 @@ def _done(folder: Path, row: _Row) -> dict[str, Any]:
         result: dict[str, Any] = last["result"]
         return result
     logger.warning("A job over an SAE failed: %s", logs.tail(path, 4000))
-    raise JobError(last.get("error") or _how_it_ended(child.returncode))
-
-
-def _how_it_ended(returncode: int) -> str:
-    if returncode == -signal.SIGKILL:
-        return (
-            "Its process was killed (SIGKILL). Most often the machine ran out of memory: the whole "
-            "language model is loaded."
-        )
-    how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
-    return f"Its process ended without a word ({how}); the worker's log has its last lines."
+    ended = supervisor.without_a_word("Its process", _ADVICE, child.returncode)
+    raise JobError(last.get("error") or ended)
 
 
 def _followed(child: subprocess.Popen[str], row: _Row) -> dict[str, Any]:

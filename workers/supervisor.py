@@ -378,6 +378,14 @@ def how_it_ended(returncode: int) -> str:
     )
 
 
+def without_a_word(what: str, advice: str, returncode: int) -> str:
+    """A sentence for a child that only works something out, and ended without saying what."""
+    if returncode == -signal.SIGKILL:
+        return f"{what} was killed (SIGKILL). Most often the machine ran out of memory: {advice}."
+    how = f"exit code {returncode}" if returncode >= 0 else signal.Signals(-returncode).name
+    return f"{what} ended without a word ({how}); the worker's log has its last lines."
+
+
 def spawn(
     folder: Path, log: IO[bytes] | int, *words: str, watched: bool = False
 ) -> subprocess.Popen[str]:

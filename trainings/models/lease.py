@@ -22,6 +22,11 @@ def lease_end() -> Combinable:
     return ExpressionWrapper(Now() + LEASE, output_field=DateTimeField())
 
 
+def ago(span: timedelta) -> Combinable:
+    """A moment so long ago, by the database's clock."""
+    return ExpressionWrapper(Now() - span, output_field=DateTimeField())
+
+
 class LeasedQuerySet(models.QuerySet[Any]):
     """Named questions about work: what can be claimed, what was lost, what is mine."""
 

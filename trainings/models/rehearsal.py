@@ -9,15 +9,14 @@ from datetime import timedelta
 from typing import Any, Self
 
 from django.db import models
-from django.db.models import ExpressionWrapper, F
-from django.db.models.expressions import Combinable
+from django.db.models import F
 from django.db.models.functions import Now
 
 from trainings import nudge
 from workers.engine.config import TrainingConfig
 
 from . import catalog
-from .lease import Leased, LeasedQuerySet
+from .lease import Leased, LeasedQuerySet, ago
 
 # A measurement that took its worker along twice will not get through by repeating.
 MAX_INTERRUPTIONS = 2
@@ -101,11 +100,11 @@ class RehearsalQuerySet(LeasedQuerySet):
 
     def forgotten(self) -> Self:
         """Asked for so long ago that whoever asked is gone."""
-        return self.filter(status=Status.PENDING, asked_at__lt=_ago(LONGEST_WAIT))
+        return self.filter(status=Status.PENDING, asked_at__lt=ago(LONGEST_WAIT))
 
     def prune(self) -> int:
         """Forget outcomes that say little any more. Returns how many."""
-        return self.filter(status__in=ENDED, ended_at__lt=_ago(KEEP)).delete()[0]
+        return self.filter(status__in=ENDED, ended_at__lt=ago(KEEP)).delete()[0]
 
     def _again(self, pk: Any, seen: int) -> bool:
         ended = self.filter(pk=pk, status__in=ENDED, attempt=seen)
@@ -174,8 +173,3 @@ def digest(tokenization: catalog.Tokenization, config: TrainingConfig) -> str:
         "tokens": [str(tokenization.pk), str(tokenization.ready_at), tokenization.n_tokens],
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
-
-
-def _ago(span: timedelta) -> Combinable:
-    """A moment so long ago, by the database's clock."""
-    return ExpressionWrapper(Now() - span, output_field=models.DateTimeField())

@@ -10,14 +10,13 @@ from typing import Any, Self
 
 from django.conf import settings
 from django.db import IntegrityError, models, transaction
-from django.db.models import ExpressionWrapper, F, Q
-from django.db.models.expressions import Combinable
+from django.db.models import F, Q
 from django.db.models.functions import Now
 
 from trainings import nudge
 
 from . import catalog
-from .lease import Leased, LeasedQuerySet
+from .lease import Leased, LeasedQuerySet, ago
 from .sae import Sae
 
 # A job that took its worker along twice will not get through by repeating.
@@ -92,7 +91,7 @@ class SaeJobQuerySet(LeasedQuerySet):
     def prune(self) -> int:
         """Forget probes of last week. Returns how many."""
         ended = self.exclude(status__in=(SaeJob.Status.PENDING, SaeJob.Status.RUNNING))
-        return ended.filter(kind=SaeJob.Kind.PROBE, ended_at__lt=_ago(KEEP_PROBES)).delete()[0]
+        return ended.filter(kind=SaeJob.Kind.PROBE, ended_at__lt=ago(KEEP_PROBES)).delete()[0]
 
 
 class SaeJob(Leased):
@@ -168,8 +167,3 @@ def _key(
     on = "" if one_place else str(tokenization.pk)
     whole = json.dumps([kind, on, text, format, sae.path, sae.step])
     return hashlib.sha256(whole.encode()).hexdigest()
-
-
-def _ago(span: timedelta) -> Combinable:
-    """A moment so long ago, by the database's clock."""
-    return ExpressionWrapper(Now() - span, output_field=models.DateTimeField())

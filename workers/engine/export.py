@@ -22,8 +22,9 @@ from .evaluate import Evaluation
 from .language_model import Site
 from .normalize import Normalizer
 from .sae import Sae, Weights
-from .saved import CannotExport, Kind, SavedSae, open_sae, plain, saelens
+from .saved import Kind, SavedSae, open_sae
 from .saved.difference import DifferentSae, difference
+from .saved.formats import write_for_saelens
 
 SPARSITY = "sparsity.safetensors"
 
@@ -61,7 +62,7 @@ def export(
     shutil.rmtree(temporary, ignore_errors=True)
     try:
         told = _metadata(plan, spec) | metadata
-        why_plain = _write(_saved(sae, normalizer, plan, told), temporary)
+        _, why_plain = write_for_saelens(_saved(sae, normalizer, plan, told), temporary)
         log_frequency_F = evaluation.frequency_F.clamp_min(1e-10).log10()
         write_tensors(temporary / SPARSITY, {"sparsity": log_frequency_F})
         difference = _compare(temporary, sae, normalizer, evaluation.sample)
@@ -127,16 +128,6 @@ def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any
         writes=Site(plan.target_layer, plan.target_hook),
         metadata=metadata,
     )
-
-
-def _write(saved: SavedSae, folder: Path) -> str:
-    """Write the folder; why it is a plain one, empty where SAELens has such an SAE."""
-    try:
-        saelens.write(saved, folder)
-    except CannotExport as refused:
-        plain.write(saved, folder, refused.why)
-        return refused.why
-    return ""
 
 
 def _metadata(plan: Plan, spec: RunSpec) -> dict[str, Any]:

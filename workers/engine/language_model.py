@@ -52,7 +52,7 @@ _WORTH_IT = 1.2
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-class _Enough(Exception):
+class Enough(Exception):
     """Raised inside the forward pass once everything wanted has been seen."""
 
 
@@ -108,7 +108,7 @@ class LanguageModel:
         def keep(index: int, value: Tensor) -> None:
             seen[index] = value
             if len(seen) == len(self._sites):
-                raise _Enough
+                raise Enough
 
         handles = [
             watch(module, site, partial(keep, index))
@@ -116,7 +116,7 @@ class LanguageModel:
         ]
         try:
             self.transformer(input_ids=ids_NT, use_cache=False)
-        except _Enough:
+        except Enough:
             return [seen[index] for index in range(len(self._sites))]
         finally:
             for handle in handles:

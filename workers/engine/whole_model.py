@@ -15,14 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .language_model import Site, block_list, read_model, site_module, watch
+from .language_model import Enough, Site, block_list, read_model, site_module, watch
 from .model import ModelError
 
 Replace = Callable[[Tensor], Tensor]
-
-
-class _Enough(Exception):
-    """Raised inside a forward pass once everything wanted has been seen."""
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ class WholeModel:
         with self._watched(sites, enough=wanted) as seen:
             try:
                 self.model(input_ids=ids_NT, use_cache=False)
-            except _Enough:
+            except Enough:
                 return [seen[site] for site in sites]
         raise ModelError("The forward pass ended without passing the layer that is read.")
 
@@ -163,7 +159,7 @@ class WholeModel:
         def keep(site: Site, value: Tensor) -> None:
             seen[site] = value
             if enough is not None and enough <= seen.keys():
-                raise _Enough
+                raise Enough
 
         with ExitStack() as hooks:
             for site in set(sites):

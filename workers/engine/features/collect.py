@@ -138,19 +138,19 @@ class _Writer:
             id=latent,
             frequency=fired / self._found.activity.tokens,
             fired=fired,
-            maximum=_rounded(self._max[latent]),
-            mean=_rounded(self._mean[latent]),
+            maximum=rounded(self._max[latent]),
+            mean=rounded(self._mean[latent]),
             examples=[self._example(latent, k) for k in self._kept(latent)],
             histogram=_histogram(self._histogram[latent]),
-            promotes=[(self._words[i], _rounded(e)) for i, e in zip(most_ids, most, strict=True)],
+            promotes=[(self._words[i], rounded(e)) for i, e in zip(most_ids, most, strict=True)],
             suppresses=[
-                (self._words[i], _rounded(e)) for i, e in zip(least_ids, least, strict=True)
+                (self._words[i], rounded(e)) for i, e in zip(least_ids, least, strict=True)
             ],
-            neighbours=[(int(i), _rounded(c)) for i, c in zip(others, cosines, strict=True)],
+            neighbours=[(int(i), rounded(c)) for i, c in zip(others, cosines, strict=True)],
         )
 
     def _words_with(self, ids: Any, effects: Any) -> list[tuple[str, float]]:
-        return [(self._words[i], _rounded(e)) for i, e in zip(ids, effects, strict=True)]
+        return [(self._words[i], rounded(e)) for i, e in zip(ids, effects, strict=True)]
 
     def _kept(self, latent: int) -> list[int]:
         kept: list[int] = self._values[latent].nonzero()[0].tolist()
@@ -163,7 +163,7 @@ class _Writer:
         values = self._around[latent, k, first - peak + BEFORE :][: len(shown)]
         return {
             "tokens": [self._words[int(i)] for i in shown],
-            "values": [_rounded(value) for value in values],
+            "values": [rounded(value) for value in values],
             "peak": peak - first,
             "context": context,
         }
@@ -184,6 +184,6 @@ def _numpy(tensor: Tensor) -> Any:
     return tensor.cpu().numpy()
 
 
-def _rounded(value: Any) -> float:
+def rounded(value: Any) -> float:
     """Four significant figures: what is shown, at half the bytes."""
     return float(f"{float(value):.4g}")

@@ -12,6 +12,7 @@ from ..config.sae_job import SaeJobSpec
 from ..failure import TrainingError
 from ..opened import Opened
 from ..vocabulary import Vocabulary
+from .collect import rounded
 
 LATENTS, LATENTS_PER_TOKEN = 24, 5
 
@@ -34,12 +35,12 @@ def probe(spec: SaeJobSpec, progress: Callable[[float, str], None]) -> dict[str,
         "tokens": [words[i] for i in ids],
         "cut": cut,
         "latents": [
-            {"id": latent, "maximum": _rounded(value), "values": _all_rounded(z_TF[:, latent])}
+            {"id": latent, "maximum": rounded(value), "values": _all_rounded(z_TF[:, latent])}
             for latent, value in zip(top.indices.tolist(), top.values.tolist(), strict=True)
             if value > 0
         ],
         "strongest": [
-            [[i, _rounded(v)] for i, v in zip(ids_K, values_K, strict=True) if v > 0]
+            [[i, rounded(v)] for i, v in zip(ids_K, values_K, strict=True) if v > 0]
             for ids_K, values_K in zip(
                 strongest.indices.tolist(), strongest.values.tolist(), strict=True
             )
@@ -69,8 +70,4 @@ def _latents(opened: Opened, ids: list[int]) -> Tensor:
 
 
 def _all_rounded(values_T: Tensor) -> list[float]:
-    return [_rounded(value) for value in values_T.tolist()]
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.4g}")
+    return [rounded(value) for value in values_T.tolist()]

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import replace
 from ..config.facts import Facts
 from .card import Source, markdown
+from .draft import drafted
 from .folder import open_sae
 from .formats import Format, place_of, write
 from .proof import CARD, Proof, prove
@@ -39,18 +38,12 @@ def export_saved(
         sae, facts = with_unit_rows(sae), facts and _without_scale(facts)
     # A folder that was deleted meanwhile stays deleted, so no parents of it are made.
     out.parent.mkdir(exist_ok=True)
-    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        place = write(sae, format, temporary)
+    with drafted(out) as draft:
+        place = write(sae, format, draft)
         _keep_frequencies(sae_path, place, format)
-        proof = prove(temporary, sae, format)
+        proof = prove(draft, sae, format)
         if facts:
-            write_card(temporary, sae, format, proof, facts, source or Source(out.name))
-        replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            write_card(draft, sae, format, proof, facts, source or Source(out.name))
     return {"format": format.value, "folder": str(out), **dataclasses.asdict(proof)}
 
 

@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from . import plain, saelens, sparsify
+from .refusal import CannotExport
 from .sae import SavedSae
 
 
@@ -25,6 +26,16 @@ _WRITERS = {
 def write(sae: SavedSae, format: Format, folder: Path) -> Path:
     """Write a folder; where in it the SAE lies. Raises `CannotExport`, `OSError`."""
     return _WRITERS[format](sae, folder)
+
+
+def write_for_saelens(sae: SavedSae, folder: Path) -> tuple[Format, str]:
+    """In SAELens's format where it has such an SAE; else plainly, and why. Raises `OSError`."""
+    try:
+        saelens.write(sae, folder)
+    except CannotExport as refused:
+        plain.write(sae, folder, refused.why)
+        return Format.SAFETENSORS, refused.why
+    return Format.SAELENS, ""
 
 
 def place_of(format: Format, folder: Path) -> Path:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
-from ..checkpoint import replace
 from ..config.sae_job import Place
 from ..failure import TrainingError
 from ..language_model import Site
 from ..model import ModelFolder, inspect
-from . import plain, saelens
+from .draft import drafted
 from .folder import open_sae
-from .formats import Format
+from .formats import write_for_saelens
 from .proof import prove
-from .refusal import CannotExport
 from .sae import SavedSae
 
 _SPARSITY = "sparsity.safetensors"
@@ -34,18 +31,11 @@ def import_saved(
     """
     sae, model = _placed(open_sae(source), place), inspect(model_folder)
     _check(sae, model)
-    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        format, why_plain = _write(sae, temporary)
+    with drafted(out) as draft:
+        format, why_plain = write_for_saelens(sae, draft)
         if (source / _SPARSITY).is_file():
-            shutil.copyfile(source / _SPARSITY, temporary / _SPARSITY)
-        proof = prove(temporary, sae, format)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        replace(temporary, out)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+            shutil.copyfile(source / _SPARSITY, draft / _SPARSITY)
+        proof = prove(draft, sae, format)
     return {
         **facts(sae),
         "format": format.value,
@@ -98,13 +88,3 @@ def _check(sae: SavedSae, model: ModelFolder) -> None:
             f"The SAE belongs to layer {deepest}, and this model has {model.n_layers} layers, "
             "counted from 0."
         )
-
-
-def _write(sae: SavedSae, folder: Path) -> tuple[Format, str]:
-    """In SAELens's format where it has such an SAE; else plainly, and why."""
-    try:
-        saelens.write(sae, folder)
-    except CannotExport as refused:
-        plain.write(sae, folder, refused.why)
-        return Format.SAFETENSORS, refused.why
-    return Format.SAELENS, ""
