@@ -15,7 +15,15 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from trainings.models import Dataset, LanguageModel, Rehearsal, Tokenization, Training, Worker
+from trainings.models import (
+    Dataset,
+    LanguageModel,
+    Rehearsal,
+    SaeJob,
+    Tokenization,
+    Training,
+    Worker,
+)
 from trainings.models.lease import LEASE
 
 LABELS = ("training", "name")
@@ -91,6 +99,7 @@ def _queues() -> Iterator[GaugeMetricFamily]:
     jobs = [rows.objects.claimable() for rows in (LanguageModel, Dataset, Tokenization)]
     waiting = sum(rows.count() for rows in (*jobs, Rehearsal.objects.claimable()))
     depth.add_metric(["jobs"], waiting + Training.objects.to_discard().count())
+    depth.add_metric(["saes"], SaeJob.objects.claimable().count())
     yield depth
     oldest = (
         Training.objects.queue()

@@ -44,10 +44,11 @@ COMMANDS = {
     ),
     "trainer": (*_WORKER, "trainings"),
     "jobs": (*_WORKER, "jobs"),
+    "saes": (*_WORKER, "saes"),
     "sweeper": ("-m", "workers.sweeper"),
 }
 # A run that is told to end writes its checkpoint first.
-PATIENCE = {"trainer": 120, "jobs": 30}
+PATIENCE = {"trainer": 120, "jobs": 30, "saes": 30}
 
 
 def programs() -> list[Program]:

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
-PROGRAMS = ("web", "trainer", "jobs", "sweeper")
+PROGRAMS = ("web", "trainer", "jobs", "saes", "sweeper")
 
 
 def wait_for(
@@ -91,7 +91,7 @@ for line in sys.stdin:
 
 @dataclass
 class Studio:
-    """A whole studio in processes of its own: web, trainer, jobs and sweeper over one folder."""
+    """A whole studio in processes of its own: web, workers and sweeper over one folder."""
 
     home: Path
     port: int
@@ -275,7 +275,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def running_studio(home: Path, redis_url: str, database_url: str = "") -> Iterator[Studio]:
-    """Web, trainer, jobs and sweeper, with a tiny model, a tokenized text and nothing else."""
+    """Web, workers and sweeper, with a tiny model, a tokenized text and nothing else."""
     import urllib.error
     import urllib.request
 

@@ -39,7 +39,7 @@ def rehearse(rehearsal: Rehearsal) -> None:
 
 
 def sae_job(job: SaeJob) -> None:
-    _after_commit(partial(broker.enqueue, broker.JOBS, "run_sae_job", str(job.pk)))
+    _after_commit(partial(broker.enqueue, broker.SAES, "run_sae_job", str(job.pk)))
 
 
 def discard(training: Training) -> None:

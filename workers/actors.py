@@ -12,7 +12,7 @@ from trainings import webhook, wishes
 from workers import catalog, rehearsal, sae_jobs, supervisor
 from workers.catalog import Label
 
-from .broker import JOBS, TRAININGS, broker
+from .broker import JOBS, SAES, TRAININGS, broker
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def rehearse(pk: str) -> None:
     rehearsal.run(pk, worker_name())
 
 
-@dramatiq.actor(queue_name=JOBS)
+@dramatiq.actor(queue_name=SAES)
 def run_sae_job(pk: str) -> None:
     """Evaluate an SAE, collect its features, or see what a text activates."""
     sae_jobs.run(pk, worker_name())

@@ -15,8 +15,11 @@ from dramatiq import Worker  # noqa: E402 (Django first)
 from dramatiq.middleware import Middleware  # noqa: E402
 
 from workers import actors, pulse, supervisor  # noqa: E402
-from workers.broker import TRAININGS, broker  # noqa: E402
+from workers.broker import JOBS, SAES, TRAININGS, broker  # noqa: E402
 from workers.engine.parent import die_with_parent  # noqa: E402
+
+# What a worker that takes messages of a queue is.
+KIND = {TRAININGS: "trainer", JOBS: "jobs", SAES: "saes"}
 
 
 class OneRunAtATime(Middleware):
@@ -47,8 +50,8 @@ class OneRunAtATime(Middleware):
         worker.queue_prefetch = 1
 
     def after_worker_boot(self, broker: object, worker: Worker) -> None:
-        trains = TRAININGS in (worker.consumer_whitelist or (TRAININGS,))
-        pulse.begin("trainer" if trains else "jobs")
+        queues = worker.consumer_whitelist or KIND
+        pulse.begin([kind for queue, kind in KIND.items() if queue in queues])
 
     def before_worker_shutdown(self, broker: object, worker: Worker) -> None:
         """Asynchronous exceptions land anywhere, even inside a write; a flag is looked at."""

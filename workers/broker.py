@@ -16,6 +16,8 @@ from dramatiq.middleware import Callbacks, Middleware, Retries, ShutdownNotifica
 
 TRAININGS: Final = "trainings"
 JOBS: Final = "jobs"
+# What takes minutes of a processor: it keeps no preparation and no deletion waiting.
+SAES: Final = "saes"
 
 
 class FreshConnections(Middleware):

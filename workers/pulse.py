@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import uuid
+from collections.abc import Sequence
 
 from django.db import Error, connection
 
@@ -19,9 +20,10 @@ EVERY = 15.0
 logger = logging.getLogger(__name__)
 
 
-def begin(kind: str) -> threading.Thread:
-    """The started thread; it ends with the process."""
-    thread = threading.Thread(target=_beat, args=(kind, uuid.uuid4()), name="pulse", daemon=True)
+def begin(kinds: Sequence[str]) -> threading.Thread:
+    """The started thread; it ends with the process. A process of several kinds has a row of each."""
+    named = {uuid.uuid4(): kind for kind in kinds}
+    thread = threading.Thread(target=_beat, args=(named,), name="pulse", daemon=True)
     thread.start()
     return thread
 
@@ -48,14 +50,15 @@ class _Driver:
             pause.wait(EVERY)
 
 
-def _beat(kind: str, pk: uuid.UUID) -> None:
+def _beat(named: dict[uuid.UUID, str]) -> None:
     pause, driver = threading.Event(), _Driver()
-    if kind == Worker.Kind.TRAINER:
+    if Worker.Kind.TRAINER in named.values():
         driver.begin()
     while True:
         try:
-            facts = {"kind": kind, "host": socket.gethostname(), "pid": os.getpid()}
-            Worker.objects.seen(pk, gpus=driver.newest(), **facts)
+            for pk, kind in named.items():
+                facts = {"kind": kind, "host": socket.gethostname(), "pid": os.getpid()}
+                Worker.objects.seen(pk, gpus=driver.newest(), **facts)
         except Error as error:
             # Then nobody can read it either; said at the next time.
             logger.debug("The pulse could not be written: %s", error)

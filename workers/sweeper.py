@@ -135,7 +135,7 @@ def _rehearsals() -> None:
 def _sae_jobs() -> None:
     from trainings import nudge
     from trainings.models import SaeJob
-    from workers.broker import JOBS
+    from workers.broker import SAES
 
     for job in SaeJob.objects.lost():
         with _alone(job):
@@ -145,7 +145,7 @@ def _sae_jobs() -> None:
                     "The worker was lost each time it worked on this. Most often the machine ran "
                     "out of memory; the worker's log has more.",
                 )
-    if _queue_is_empty(JOBS):
+    if _queue_is_empty(SAES):
         for job in SaeJob.objects.claimable().order_by("asked_at"):
             nudge.sae_job(job)
     SaeJob.objects.prune()
@@ -178,7 +178,7 @@ def main() -> None:
 
     from workers import pulse
 
-    pulse.begin("sweeper")
+    pulse.begin(["sweeper"])
     ending = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())

@@ -39,7 +39,7 @@ def ready() -> tuple[int, dict[str, str]]:
 
 @pytest.mark.usefixtures("answering")
 def test_ready_when_all_is_there() -> None:
-    workers("trainer", "jobs", "sweeper")
+    workers("trainer", "jobs", "saes", "sweeper")
     assert ready() == (200, dict.fromkeys(("database", "redis", "disk", "workers"), "ok"))
 
 
@@ -48,12 +48,12 @@ def test_worker_that_is_not_seen_is_named() -> None:
     workers("trainer", "sweeper")
     Worker.objects.filter(kind="trainer").update(seen_at=Now() - timedelta(minutes=2))
     status, parts = ready()
-    assert (status, parts["workers"]) == (503, "no trainer and no jobs is seen")
+    assert (status, parts["workers"]) == (503, "no trainer and no jobs and no saes is seen")
 
 
 @pytest.mark.usefixtures("answering")
 def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    workers("trainer", "jobs", "sweeper")
+    workers("trainer", "jobs", "saes", "sweeper")
     monkeypatch.setattr(health, "LEAST_DISK", 10**18)
     status, parts = ready()
     assert (status, "are free" in parts["disk"]) == (503, True)

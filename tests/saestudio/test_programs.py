@@ -26,7 +26,7 @@ def config(home: Path, settings: object, monkeypatch: pytest.MonkeyPatch):  # ty
 def test_everything_that_dies_is_started_again(config) -> None:  # type: ignore[no-untyped-def]
     programs = {s: dict(v) for s, v in config().items() if s.startswith("program:")}
     assert set(programs) == {
-        f"program:{name}" for name in ("web", "trainer", "jobs", "sweeper", "redis")
+        f"program:{name}" for name in ("web", "trainer", "jobs", "saes", "sweeper", "redis")
     }
     assert all(p["autorestart"] == "true" for p in programs.values())
 

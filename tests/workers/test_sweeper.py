@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from django.utils import timezone
 from dramatiq.brokers.redis import RedisBroker
 
-from tests.rows import a_rehearsal, a_tokenization, a_training
-from trainings.models import Training
+from tests.rows import a_rehearsal, a_tokenization, a_training, an_sae
+from trainings.models import SaeJob, Training
 from workers import broker, sweeper
 from workers.engine.config import TrainingConfig
 
@@ -124,3 +125,13 @@ def test_an_old_measurement_is_swept_away() -> None:
     rehearsal = a_rehearsal(CONFIG, status="done", ended_at=timezone.now() - timedelta(days=40))
     sweeper.sweep()
     assert not type(rehearsal).objects.exists()
+
+
+def test_an_evaluation_keeps_no_preparation_waiting(tmp_path: Path) -> None:
+    """Asked for, and swept after its message was lost, it waits in a queue of its own."""
+    sae = an_sae(tmp_path)
+    SaeJob.objects.ask(sae, SaeJob.Kind.EVALUATE, sae.text)
+    assert (waiting(broker.SAES), waiting(broker.JOBS)) == (1, 0)
+    broker.broker().client.flushdb()
+    sweeper.sweep()
+    assert (waiting(broker.SAES), waiting(broker.JOBS)) == (1, 0)

@@ -42,6 +42,7 @@ class Worker(models.Model):
     class Kind(models.TextChoices):
         TRAINER = "trainer", "Trains"
         JOBS = "jobs", "Does short jobs"
+        SAES = "saes", "Evaluates, explains and exports SAEs"
         SWEEPER = "sweeper", "Finds lost work"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
