@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 
 def begin(kinds: Sequence[str]) -> threading.Thread:
-    """The started thread; it ends with the process. A process of several kinds has a row of each."""
+    """The started thread, which ends with the process; of several kinds it has a row of each."""
     named = {uuid.uuid4(): kind for kind in kinds}
     thread = threading.Thread(target=_beat, args=(named,), name="pulse", daemon=True)
     thread.start()
