@@ -125,6 +125,8 @@ ALLOWED_ROOTS = [
 ]
 # How many trainings run at once: empty means one per GPU, or one where there is none.
 TRAINERS = _number("SAESTUDIO_TRAINERS", 0, 0, 64)
+# The name of this worker among those of its host; a service manager may give it.
+SLOT = os.environ.get("SAESTUDIO_SLOT", "")
 # A training that gives no sign of life for so long is ended and resumed.
 HUNG_SECONDS = _number("SAESTUDIO_HUNG_SECONDS", 900, 10, 1_000_000)
 # Whether the SAE of a completed training is evaluated in the model, a job of some minutes.

@@ -18,14 +18,17 @@ from redis.exceptions import RedisError
 from workers import broker
 
 if TYPE_CHECKING:
+    from uuid import UUID
+
     from .models import Rehearsal, SaeJob, Training
     from .models.catalog import Prepared
 
 logger = logging.getLogger(__name__)
 
 
-def run(training: Training) -> None:
-    _after_commit(partial(broker.enqueue, broker.TRAININGS, "run_training", str(training.pk)))
+def run(pk: UUID) -> None:
+    """Have a worker train what is next in the queue; this one waits."""
+    _after_commit(partial(broker.enqueue, broker.TRAININGS, "run_training", str(pk)))
 
 
 def prepare(row: Prepared) -> None:

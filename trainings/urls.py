@@ -22,6 +22,7 @@ from .views import (
     start,
     training,
     trainings,
+    workers,
 )
 
 urlpatterns = [
@@ -83,6 +84,9 @@ urlpatterns = [
     path("saes/<uuid:sae_id>/export", sae_jobs.export, name="export_sae"),
     path("saes/<uuid:sae_id>/text", sae_jobs.read_text, name="read_text"),
     path("saes/<uuid:sae_id>/features/<int:latent>", sae.feature, name="feature"),
+    path("workers", workers.workers, name="workers"),
+    path("workers/hosts", workers.hosts, name="worker_hosts"),
+    path("workers/drain", workers.drain, name="drain_workers"),
     path("cache", cache.cache, name="cache"),
     path("cache/clear", cache.clear, name="clear_cache"),
     path("cache/<str:entry_id>/remove", cache.remove, name="remove_cached"),

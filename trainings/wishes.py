@@ -62,7 +62,7 @@ def restart(training: Training, *, from_scratch: bool) -> bool:
     """Queue it again and tell the workers. False where it neither failed nor was stopped."""
     done = Training.objects.restart(training.pk, from_scratch=from_scratch)
     if done:
-        nudge.run(training)
+        nudge.run(training.pk)
     return done
 
 

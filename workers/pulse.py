@@ -1,4 +1,7 @@
-"""Says in the database that this process works, every few seconds, from a thread of its own."""
+"""Says in the database that this process works, every few seconds, from a thread of its own.
+
+The same thread sees whether an administrator drains this worker.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +13,24 @@ import time
 import uuid
 from collections.abc import Sequence
 
+import psutil
+from django.conf import settings
 from django.db import Error, connection
 
 from trainings.models import Worker
 
-from . import gpus
+from . import fleet, gpus, release
 
 EVERY = 15.0
+# How often it is seen whether this worker drains.
+LOOK_EVERY = 2.0
 logger = logging.getLogger(__name__)
 
 
 def begin(kinds: Sequence[str]) -> threading.Thread:
     """The started thread, which ends with the process; of several kinds it has a row of each."""
     named = {uuid.uuid4(): kind for kind in kinds}
+    fleet.enlist(list(named))
     thread = threading.Thread(target=_beat, args=(named,), name="pulse", daemon=True)
     thread.start()
     return thread
@@ -54,15 +62,46 @@ def _beat(named: dict[uuid.UUID, str]) -> None:
     pause, driver = threading.Event(), _Driver()
     if Worker.Kind.TRAINER in named.values():
         driver.begin()
+    said = -EVERY
     while True:
         try:
-            for pk, kind in named.items():
-                facts = {"kind": kind, "host": socket.gethostname(), "pid": os.getpid()}
-                Worker.objects.seen(pk, gpus=driver.newest(), **facts)
+            if time.monotonic() - said >= EVERY:
+                _say(named, driver.newest())
+                said = time.monotonic()
+            _look(named)
         except Error as error:
             # Then nobody can read it either; said at the next time.
             logger.debug("The pulse could not be written: %s", error)
         finally:
             # None is held between two beats: there may be more workers than connections.
             connection.close()
-        pause.wait(EVERY)
+        pause.wait(LOOK_EVERY)
+
+
+def _say(named: dict[uuid.UUID, str], found: list[gpus.Gpu]) -> None:
+    memory = psutil.virtual_memory()
+    now = {"gpus": found, "memory_available": memory.available}
+    for pk, kind in named.items():
+        Worker.objects.seen(
+            pk,
+            now,
+            kind=kind,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            slot=_slot(kind),
+            version=release.version(),
+            cores=psutil.cpu_count() or 0,
+            memory_total=memory.total,
+        )
+
+
+def _slot(kind: str) -> str:
+    """As the service manager calls it: its successor after a crash has the same."""
+    return (settings.SLOT or os.environ.get("SUPERVISOR_PROCESS_NAME") or kind)[:100]
+
+
+def _look(named: dict[uuid.UUID, str]) -> None:
+    drains = Worker.objects.filter(pk__in=named, draining_since__isnull=False).exists()
+    if drains and not fleet.draining.is_set():
+        logger.info("This worker is being drained: it hands over what it does")
+    (fleet.draining.set if drains else fleet.draining.clear)()

@@ -34,7 +34,7 @@ class RehearsalError(Exception):
 
 
 class ShuttingDown(Exception):
-    """This worker is told to end."""
+    """This worker is told to end, or drained."""
 
 
 def measure(
@@ -84,7 +84,7 @@ class _Watch:
         self._beside = _training_runs()
 
     def __call__(self) -> None:
-        if supervisor.shutting_down.is_set():
+        if supervisor.leaving():
             raise ShuttingDown
         if time.monotonic() < self._due:
             return

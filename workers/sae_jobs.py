@@ -161,7 +161,7 @@ class _Row:
 
     def __call__(self) -> None:
         """Write what is due. Raises `LeaseLost` or `ShuttingDown`."""
-        if supervisor.shutting_down.is_set():
+        if supervisor.leaving():
             raise ShuttingDown
         age = time.monotonic() - self._at
         if age < (RENEW_EVERY if self._told == self._written else WRITE_EVERY):

@@ -25,12 +25,14 @@ from uuid import UUID
 from django.conf import settings
 from django.db import OperationalError, connection
 
-from trainings import cache
+from trainings import cache, nudge
 from trainings.models import Checkpoint, Training
+from trainings.needs import Needs
 from workers.engine.config import RunSpec
 from workers.engine.events import in_words
 from workers.engine.voice import NO_PULSE
 
+from . import fleet
 from .log import Log
 from .recorder import FINAL, Event, LeaseLost, Recorder
 
@@ -57,7 +59,7 @@ STILL, TIMES_STILL, TIMES_HUNG = 60.0, 3, 10
 LOG_PATIENCE, LINGER, LAST_WRITE, GROUP_SIGNAL = 10.0, 30.0, 600.0, 2.0
 WISHES = {
     signal.SIGTERM: "Asked to stop: a checkpoint and the SAE first",
-    signal.SIGUSR1: "The worker ends: a checkpoint first, then the run is queued again",
+    signal.SIGUSR1: "The worker leaves: a checkpoint first, then the run is queued again",
 }
 SECRETS = (
     "SAESTUDIO_SECRET_KEY",
@@ -69,11 +71,23 @@ SECRETS = (
 
 
 def run_next(worker: str) -> str | None:
-    """See the first run of the queue through that nobody else claims; its id, or None."""
-    for pk in Training.objects.claimable().in_order().values_list("pk", flat=True):
-        if run(str(pk), worker):
+    """See the first run of the queue through that this worker can do and nobody else claims.
+
+    Its id, or None.
+    """
+    if reason := fleet.refusal():
+        logger.warning("No training is begun here. %s", reason)
+        return None
+    mine = fleet.gpus()
+    for pk, needs in Training.objects.claimable().in_order().values_list("pk", "needs"):
+        if Needs(**needs).met_by(mine) and run(str(pk), worker):
             return str(pk)
     return None
+
+
+def leaving() -> bool:
+    """Whether this worker hands over what it does: it is told to end, or drained."""
+    return shutting_down.is_set() or fleet.draining.is_set()
 
 
 def run(training_pk: str, worker: str, on_event: Callable[[Event], None] | None = None) -> bool:
@@ -257,7 +271,7 @@ class Attempt:
 
     def _wish(self) -> signal.Signals | None:
         """What the child should hear: put the run aside, stop it, or nothing."""
-        if shutting_down.is_set():
+        if leaving():
             return signal.SIGUSR1
         return signal.SIGTERM if self._stop_requested() else None
 
@@ -288,6 +302,7 @@ class Attempt:
             patiently(lambda: self.recorder.interrupt(reason))
         if self.final["event"] == "paused":
             patiently(self.recorder.hand_back)
+            nudge.run(self.training_id)
 
     def _last_word(self, returncode: int) -> Event:
         """The final event of a child that gave none."""

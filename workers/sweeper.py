@@ -64,7 +64,7 @@ def _trainings() -> None:
             Training.objects.give_up_waiting(training.pk, reason)
     if _queue_is_empty(TRAININGS):
         for training in Training.objects.claimable().in_order():
-            nudge.run(training)
+            nudge.run(training.pk)
     if _queue_is_empty(JOBS):
         for training in Training.objects.to_discard():
             nudge.discard(training)

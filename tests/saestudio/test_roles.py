@@ -18,7 +18,16 @@ from saestudio.access.roles import Role
 from templates_app.models import TrainingTemplate
 from tests.people import somebody
 from tests.rows import a_training
-from trainings.models import Dataset, LanguageModel, Sae, SaeJob, Tag, Tokenization, Training
+from trainings.models import (
+    Dataset,
+    LanguageModel,
+    Sae,
+    SaeJob,
+    Tag,
+    Tokenization,
+    Training,
+    Worker,
+)
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home", "nudges")]
 
@@ -26,7 +35,7 @@ pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home", "nudges")]
 OWN = {"login", "logout", "login_link", "account", "password", "revoke_token", "put_away"}
 # Open to strangers: they say whether the server lives, and let people in.
 OPEN = {"healthz", "readyz", "login", "login_link"}
-ADMINS = {"clear_cache", "remove_cached"}
+ADMINS = {"clear_cache", "remove_cached", "drain_workers"}
 # Of somebody: the first argument is a row of `ada`.
 OWNED = {
     "stop", "resume", "run_next", "retry", "pin_checkpoint", "delete", "notes", "prepare_again",
@@ -69,7 +78,9 @@ def rows() -> dict[str, str]:
         own_text=run.tokenization,
         owner=ada,
     )
+    worker = Worker.objects.create(kind="trainer", host="here", pid=1)
     return {
+        "worker": str(worker.pk),
         "imported": str(imported.pk),
         "training_id": str(run.pk),
         "checkpoint_id": str(checkpoint.pk),
@@ -83,7 +94,17 @@ def rows() -> dict[str, str]:
 
 def everything() -> str:
     """All rows as text: equal before and after what must change nothing."""
-    kinds = (Training, TrainingTemplate, LanguageModel, Dataset, Tokenization, Sae, SaeJob, Tag)
+    kinds = (
+        Training,
+        TrainingTemplate,
+        LanguageModel,
+        Dataset,
+        Tokenization,
+        Sae,
+        SaeJob,
+        Tag,
+        Worker,
+    )
     found = [row for kind in kinds for row in kind.objects.order_by("pk")]
     return str(serializers.serialize("json", found))
 
@@ -228,6 +249,7 @@ API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "saes", {"source": "hub", "location": "a/b", "tokenization_id": "{model}"}),
     ("post", "saes/{sae}/activations", {"text": "a text"}),
 )
+API_ADMINS: tuple[tuple[str, str, Any], ...] = (("patch", "workers/{worker}", {"draining": True}),)
 
 
 def call(client: Client, method: str, path: str, body: Any, rows: dict[str, str]) -> Any:
@@ -243,7 +265,7 @@ def test_api_changes_nothing_for_whoever_may_only_look(
     who: str, expected: int, rows: dict[str, str]
 ) -> None:
     before, client = everything(), client_of(who)
-    for method, path, body in (*API_OWNED, *API_MADE):
+    for method, path, body in (*API_OWNED, *API_MADE, *API_ADMINS):
         answer = call(client, method, path, body, rows)
         assert (path, answer.status_code) == (path, expected)
         assert answer.json()["errors"][0]["message"]
@@ -263,10 +285,23 @@ def test_api_refuses_another_members_rows(way: str, rows: dict[str, str]) -> Non
     assert everything() == before
 
 
+def test_members_do_nothing_that_is_the_administrators(rows: dict[str, str]) -> None:
+    before = everything()
+    for method, path, body in API_ADMINS:
+        answer = call(client_of("ada"), method, path, body, rows)
+        assert (path, answer.status_code) == (path, 403)
+        assert "only administrators" in answer.json()["errors"][0]["message"]
+    assert everything() == before
+    for method, path, body in API_ADMINS:
+        assert call(client_of("admin"), method, path, body, rows).status_code == 200, path
+
+
 def test_every_operation_of_the_api_is_in_one_of_the_lists() -> None:
     schema = client_of("admin").get("/api/v1/openapi.json").json()
     reads_only = {"trainings/estimate", "training-templates/import/preview"}
-    tried = {(method, _kinds_alike(path)) for method, path, _ in (*API_OWNED, *API_MADE)}
+    tried = {
+        (method, _kinds_alike(path)) for method, path, _ in (*API_OWNED, *API_MADE, *API_ADMINS)
+    }
     missing = [
         (method, path)
         for path, methods in schema["paths"].items()

@@ -4,5 +4,6 @@ from .catalog import datasets, models, tokenizations
 from .sae import router as saes
 from .sae_job import router as sae_jobs
 from .training import router
+from .worker import router as workers
 
-__all__ = ["datasets", "models", "router", "sae_jobs", "saes", "tokenizations"]
+__all__ = ["datasets", "models", "router", "sae_jobs", "saes", "tokenizations", "workers"]

@@ -21,6 +21,7 @@ from trainings.models import Training, tag
 from trainings.models.tag import unwritable
 from trainings.models.training import MAX_NOTES
 from trainings.models.transitions import PRIORITIES
+from trainings.needs import Needs
 from trainings.wishes import Action
 from workers.engine.config import Architecture, Hyperparameters
 
@@ -87,6 +88,7 @@ class TrainingOut(Schema):
     status: str
     shown_status: str
     priority: int
+    needs: Needs
     current_step: int
     progress: float
     final_loss: float | None
@@ -142,6 +144,7 @@ class TrainingIn(EstimateIn):
 
     name: Name
     priority: Priority = 0
+    needs: Needs = Needs()
 
 
 class WarningOut(Schema):

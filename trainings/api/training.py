@@ -104,6 +104,7 @@ def start_training(
         tokenization=tokenization,
         config=config,
         priority=payload.priority,
+        needs=payload.needs,
         owner=request.user,
         pk=pk,
     )

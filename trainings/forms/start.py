@@ -13,6 +13,7 @@ from pydantic import ValidationError as ConfigInvalid
 
 from trainings.models import Tokenization
 from trainings.models.transitions import Priority
+from trainings.needs import Needs
 from workers.engine.config import (
     FIELDS,
     Architecture,
@@ -30,6 +31,8 @@ from workers.engine.config.fields import show
 
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 
+
+_NUMERIC = {"inputmode": "numeric", "autocomplete": "off", "spellcheck": "false"}
 
 # More would be no width, and no whole number that is read.
 MOST_DIGITS = 12
@@ -60,6 +63,29 @@ class StartForm(forms.Form):
         required=False,
         label="Priority",
         help_text="Of the runs that wait, the higher one starts first.",
+    )
+    gpu_count = forms.IntegerField(
+        required=False,
+        min_value=0,
+        max_value=64,
+        label="GPUs",
+        help_text="The worker has at least so many. Empty: any worker.",
+        widget=forms.TextInput(attrs=_NUMERIC),
+    )
+    gpu_class = forms.CharField(
+        required=False,
+        max_length=100,
+        label="GPU class",
+        help_text="Part of its name, as H100.",
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
+    )
+    gpu_memory_gb = forms.FloatField(
+        required=False,
+        min_value=0,
+        max_value=10_000,
+        label="GPU memory",
+        help_text="Of each GPU at least, in GB.",
+        widget=forms.TextInput(attrs={**_NUMERIC, "inputmode": "decimal"}),
     )
     accepted = forms.CharField(required=False, widget=forms.HiddenInput)
 
@@ -127,6 +153,17 @@ class StartForm(forms.Form):
 
     def clean_name(self) -> str:
         return self.cleaned_data["name"].strip() or self.suggested_name
+
+    @property
+    def needs(self) -> Needs:
+        """Of the worker; once the form is valid."""
+        given = {name: self.cleaned_data.get(name) for name in Needs.model_fields}
+        return Needs(**{name: value for name, value in given.items() if value})
+
+    @property
+    def names_needs(self) -> bool:
+        """Whether any is filled in, or wrong."""
+        return any(self[name].value() or self[name].errors for name in Needs.model_fields)
 
     @property
     def accepts_warnings(self) -> bool:

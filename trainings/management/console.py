@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
-import os
-import socket
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,10 +15,18 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 LINE_EVERY = 5.0
+NARROWEST_LAST = 12
 
 
-def worker_name() -> str:
-    return f"{socket.gethostname()}:{os.getpid()}"
+def columns(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    """Columns below their names; a last column that is too wide for the terminal is cut."""
+    lines = [titles, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(titles) - 1)]
+    left = shutil.get_terminal_size((160, 24)).columns - sum(widths) - 2 * len(widths)
+    width = max(NARROWEST_LAST, left)
+    return "\n".join(
+        "  ".join([*map(str.ljust, line, widths), line[-1][:width]]).rstrip() for line in lines
+    )
 
 
 @contextmanager

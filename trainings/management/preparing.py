@@ -13,9 +13,9 @@ from django.db.models import UniqueConstraint
 
 from trainings import nudge
 from trainings.models.catalog import Prepared, Status
-from workers import catalog
+from workers import catalog, fleet
 
-from .console import Display, quiet, worker_name
+from .console import Display, quiet
 
 Row = TypeVar("Row", bound=Prepared)
 _LOOK_EVERY = 1.0
@@ -85,7 +85,7 @@ class PrepareCommand(BaseCommand):
         stream = sys.stderr if as_json else sys.stdout
         try:
             with quiet(options["verbosity"]), Display(stream, str(row)) as display:
-                catalog.prepare(label, str(row.pk), worker_name(), display.update)
+                catalog.prepare(label, str(row.pk), fleet.name(), display.update)
                 self._watch(row, display)
         except KeyboardInterrupt as error:
             raise CommandError(

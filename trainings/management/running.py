@@ -14,8 +14,9 @@ from django.core.management.base import CommandError, OutputWrapper
 from django.db import connection
 
 from trainings.models import Sae, Training
+from workers import fleet
 
-from .console import Display, worker_name
+from .console import Display
 from .following import Follower, refresh
 
 EXIT = {"completed": 0, "failed": 1, "stopped": 3}
@@ -26,11 +27,11 @@ def see_through(training: Training, stdout: OutputWrapper, *, as_json: bool) -> 
     with Display(sys.stderr if as_json else sys.stdout, training.name) as display:
         try:
             with _stopping(training.pk, display):
-                Follower(training, display).run(worker_name())
+                Follower(training, display).run(fleet.name())
         except KeyboardInterrupt as error:
             refresh(training)
             reason = "Ended by a second Ctrl-C before it was saved; what was saved is kept."
-            own = training.worker == worker_name()
+            own = training.worker == fleet.name()
             if not (own and Training.objects.fail(training.pk, training.attempt, reason)):
                 reason = f"You looked away; {training.name} is {training.shown_status}."
             raise CommandError(reason, returncode=130) from error

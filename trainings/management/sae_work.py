@@ -10,10 +10,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from trainings.models import SaeJob
-from workers import sae_jobs
+from workers import fleet, sae_jobs
 
 from . import naming
-from .console import Display, quiet, worker_name
+from .console import Display, quiet
 
 _LOOK_EVERY = 1.0
 
@@ -49,7 +49,7 @@ class SaeCommand(BaseCommand):
 def see_through(job: SaeJob, display: Display) -> None:
     """Do it here or, if a worker was faster, watch until it has ended."""
     try:
-        sae_jobs.run(str(job.pk), worker_name(), display.update)
+        sae_jobs.run(str(job.pk), fleet.name(), display.update)
     except KeyboardInterrupt as error:
         job.refresh_from_db()
         SaeJob.objects.fail(job.pk, job.attempt, "It was interrupted.")

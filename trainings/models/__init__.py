@@ -5,6 +5,7 @@ from .checkpoint import Checkpoint
 from .density import TrainingDensity
 from .metric import METRIC_FIELDS, TrainingMetric
 from .rehearsal import Rehearsal
+from .release import Release
 from .sae import Sae
 from .sae_job import SaeJob
 from .tag import Tag
@@ -17,6 +18,7 @@ __all__ = [
     "Dataset",
     "LanguageModel",
     "Rehearsal",
+    "Release",
     "Sae",
     "SaeJob",
     "Tag",

@@ -11,6 +11,7 @@ from django.db.models import Value
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
+from trainings.needs import Needs
 from workers.engine.config import TrainingConfig
 
 from . import catalog
@@ -69,6 +70,11 @@ class Training(Leased):
         null=True, blank=True, help_text="When the webhook took its last end."
     )
     notes = models.TextField(blank=True, default="", db_default="")
+    needs = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        help_text="Of the worker that runs it; `trainings.needs` says what it may be.",
+    )
     owner = owned()
     tags = models.ManyToManyField(Tag, related_name="trainings", blank=True)
 
@@ -101,6 +107,10 @@ class Training(Leased):
             },
             context={"ranges": False},
         )
+
+    @property
+    def what_it_needs(self) -> Needs:
+        return Needs(**self.needs)
 
     @property
     def num_steps(self) -> int:

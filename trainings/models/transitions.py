@@ -14,6 +14,7 @@ from django.db.models import Case, Count, F, Max, Q, Value, When
 from django.db.models.functions import Coalesce, Greatest, Now
 
 from trainings import live, nudge
+from trainings.needs import Needs
 from workers.engine.config import ConfigError, Problem, TrainingConfig, check
 
 from . import catalog
@@ -44,6 +45,8 @@ class Priority(models.IntegerChoices):
     NORMAL = 0, "Normal"
     HIGH = 10, "High"
 
+
+ANY_WORKER = Needs()
 
 # The API's range; *Run next* may go above it.
 PRIORITIES = (-1000, 1000)
@@ -122,6 +125,7 @@ class TrainingQuerySet(LeasedQuerySet):
         tokenization: catalog.Tokenization,
         config: TrainingConfig,
         priority: int = Priority.NORMAL,
+        needs: Needs = ANY_WORKER,
         owner: Any = None,
         pk: uuid.UUID | None = None,
         nudge_workers: bool = True,
@@ -148,13 +152,14 @@ class TrainingQuerySet(LeasedQuerySet):
                 "architecture": config.architecture.value,
                 "hyperparameters": config.hyperparameters.model_dump(mode="json"),
                 "priority": priority,
+                "needs": needs.model_dump(exclude_defaults=True),
                 "owner": owner,
             },
         )
         if created:
             self._announce(training.pk)
             if nudge_workers:
-                nudge.run(training)
+                nudge.run(training.pk)
         return training
 
     def claim(self, pk: Any, worker: str, **values: Any) -> int | None:

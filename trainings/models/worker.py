@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any, Self
 
 from django.db import models
 from django.db.models.functions import Now
 
-from workers.gpus import Gpu
+from trainings.needs import Needs
+
+from .release import Release
 
 # A worker that has not been seen for so long is taken for gone; for so long, it is forgotten.
 GONE_AFTER = timedelta(seconds=60)
@@ -26,10 +28,35 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         there = set(self.alive().values_list("kind", flat=True))
         return [kind for kind in Worker.Kind.values if kind not in there]
 
-    def seen(self, pk: uuid.UUID, gpus: Sequence[Gpu] = (), **facts: Any) -> None:
-        """It lives; what else it says of itself is kept at the first time."""
-        if not self.filter(pk=pk).update(seen_at=Now(), gpus=list(gpus)):
-            self.create(pk=pk, gpus=list(gpus), **facts)
+    def seen(self, pk: uuid.UUID, now: dict[str, Any], **facts: Any) -> None:
+        """It lives, and `now` is true of it; `facts` are kept at the first time.
+
+        One that begins in the place of a draining one drains, too: the host is still to be left.
+        """
+        if self.filter(pk=pk).update(seen_at=Now(), **now):
+            return
+        place = {name: facts[name] for name in ("host", "kind", "slot")}
+        before = self.filter(**place).order_by("-seen_at").first()
+        self.create(pk=pk, draining_since=before.draining_since if before else None, **now, **facts)
+
+    def drain(self, pks: Iterable[uuid.UUID]) -> int:
+        """Have them hand over what they do and take nothing more; how many did not drain yet."""
+        return self.filter(pk__in=pks, draining_since=None).update(draining_since=Now())
+
+    def end_draining(self, pks: Iterable[uuid.UUID]) -> int:
+        """Have them take work again; how many drained."""
+        return self.filter(pk__in=pks, draining_since__isnull=False).update(draining_since=None)
+
+    def taking(self) -> Self:
+        """Alive, and free to begin something once they have nothing else to do."""
+        current = Release.objects.all().current()
+        mine = {} if current is None else {"version": current}
+        return self.alive().filter(draining_since=None, **mine)
+
+    def trainers_for(self, needs: Needs) -> list[Worker]:
+        """Those that could run such a training, busy or not."""
+        trainers = self.taking().filter(kind=Worker.Kind.TRAINER)
+        return [trainer for trainer in trainers if needs.met_by(trainer.gpus)]
 
     def forget(self) -> int:
         """Returns how many had not been seen for a day."""
@@ -49,10 +76,20 @@ class Worker(models.Model):
     kind = models.CharField(max_length=20, choices=Kind.choices)
     host = models.CharField(max_length=255)
     pid = models.PositiveIntegerField()
+    slot = models.CharField(
+        max_length=100, default="", db_default="", help_text="Its name among those of its host."
+    )
+    version = models.CharField(max_length=100, default="", db_default="")
+    cores = models.PositiveIntegerField(default=0, db_default=0)
+    memory_total = models.PositiveBigIntegerField(default=0, db_default=0, help_text="Bytes.")
+    memory_available = models.PositiveBigIntegerField(default=0, db_default=0, help_text="Bytes.")
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
+    draining_since = models.DateTimeField(null=True, blank=True)
     # As `workers.gpus.memory` tells of those it may use.
-    gpus = models.JSONField(db_default=models.Value([], output_field=models.JSONField()))
+    gpus = models.JSONField(
+        default=list, db_default=models.Value([], output_field=models.JSONField())
+    )
 
     objects = WorkerQuerySet.as_manager()
 
@@ -62,3 +99,8 @@ class Worker(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} on {self.host} ({self.pid})"
+
+    @property
+    def name(self) -> str:
+        """As the rows it holds call it."""
+        return f"{self.host}:{self.pid}"

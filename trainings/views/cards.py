@@ -11,6 +11,7 @@ from uuid import UUID
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
+from trainings import fleet
 from trainings.models import Sae, Training
 from trainings.models.transitions import Place
 from workers.engine.config import FIELDS, Architecture, Plan
@@ -148,6 +149,8 @@ class Card:
             if row.status != "ready":
                 return f"Waiting for the {row.kind} ({row.progress:.0%})".replace("%", " %")
         lost = "Its worker was lost; it goes on by itself. " if self.status == "interrupted" else ""
+        if reason := fleet.why_waiting(self.training):
+            return f"{lost}{reason}"
         ahead = self.place.ahead
         if not ahead:
             return f"{lost}Waiting for a worker"

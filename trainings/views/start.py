@@ -51,6 +51,8 @@ def clone(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     filled["tokenization"] = str(run.tokenization_id)
     filled["architecture"] = run.architecture
     filled["layer"] = str(run.layer)
+    for name, value in run.needs.items():
+        filled[name] = str(value)
     for name, text in texts(run.hyperparameters).items():
         filled[name] = text
     return show(request, filled)
@@ -97,6 +99,7 @@ def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
             tokenization=form.cleaned_data["tokenization"],
             config=form.config,
             priority=form.cleaned_data["priority"] or Priority.NORMAL,
+            needs=form.needs,
             owner=request.user,
         )
     except ConfigError as error:

@@ -100,7 +100,7 @@ def _finish(row: Prepared, attempt: int, facts: Facts) -> bool:
     for waiting in _tokenizations_of(row).claimable():
         nudge.prepare(waiting)
     for training in Training.objects.claimable().filter(_reads(row)).in_order():
-        nudge.run(training)
+        nudge.run(training.pk)
     return True
 
 

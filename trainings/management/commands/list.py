@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandParser
 
 from trainings.api.schemas import TrainingOut
+from trainings.management.console import columns
 from trainings.models import Training
 from trainings.models.transitions import Status
 from trainings.templatetags.studio import count, number, percent
 from trainings.views.listing import SORT_WORDS, Listing
 
 COLUMNS = ("ID", "STATUS", "DONE", "LOSS", "L0", "FVU", "DEAD", "NAME")
-NARROWEST_NAME = 12
 
 
 class Command(BaseCommand):
@@ -44,18 +43,7 @@ class Command(BaseCommand):
             found = [TrainingOut.from_orm(run).model_dump(mode="json") for run in runs]
             self.stdout.write(json.dumps(found))
             return
-        self.stdout.write(table([_row(run) for run in runs]))
-
-
-def table(rows: list[tuple[str, ...]]) -> str:
-    """Columns below their names; a last column that is too wide for the terminal is cut."""
-    lines = [COLUMNS, *rows]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(COLUMNS) - 1)]
-    left = shutil.get_terminal_size((160, 24)).columns - sum(widths) - 2 * len(widths)
-    width = max(NARROWEST_NAME, left)
-    return "\n".join(
-        "  ".join([*map(str.ljust, line, widths), line[-1][:width]]).rstrip() for line in lines
-    )
+        self.stdout.write(columns(COLUMNS, [_row(run) for run in runs]))
 
 
 def _row(run: Training) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ class Command(BaseCommand):
             with quiet(options["verbosity"]):
                 running.see_through(run, self.stdout, as_json=options["json"])
             return
-        nudge.run(run)
+        nudge.run(run.pk)
         run.refresh_from_db()
         found = {"id": str(run.pk), "name": run.name, "status": run.status}
         self.stdout.write(json.dumps(found) if options["json"] else f"{run.name} is queued.")

@@ -1,0 +1,63 @@
+"""This worker among the studio's others: what it is, and whether it may begin something.
+
+A process that was not enlisted, as a command in a terminal, does what it is told.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import uuid
+from collections.abc import Sequence
+
+from trainings.models import Release, Training, Worker
+from trainings.needs import Needs
+
+from . import release
+from .gpus import Gpu
+
+# An administrator wants this worker to hand over what it does.
+draining = threading.Event()
+# Of the runs that wait, as many are looked at as another worker could be told of.
+_LOOKED_AT = 100
+_rows: list[uuid.UUID] = []
+
+
+def name() -> str:
+    """As rows call who holds them."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def enlist(rows: Sequence[uuid.UUID]) -> None:
+    """This process is these rows of the workers' table."""
+    _rows[:] = rows
+
+
+def refusal() -> str:
+    """Why this worker begins nothing now; empty where it may."""
+    if not _rows:
+        return ""
+    if draining.is_set():
+        return "It is being drained."
+    return Release.objects.all().refusal(release.version())
+
+
+def gpus() -> list[Gpu]:
+    """Those of this worker, as it last said itself."""
+    told: list[list[Gpu]] = list(
+        Worker.objects.filter(pk__in=_rows).exclude(gpus=[]).values_list("gpus", flat=True)
+    )
+    return told[0] if told else []
+
+
+def another_could() -> bool:
+    """Whether a run waits that an idle worker other than this one could begin."""
+    held = Training.objects.filter(status="running").values_list("worker", flat=True)
+    busy = set(held)
+    waiting = Training.objects.claimable().in_order().values_list("needs", flat=True)
+    for asked in waiting[:_LOOKED_AT]:
+        able = Worker.objects.trainers_for(Needs(**asked))
+        if any(other.pk not in _rows and other.name not in busy for other in able):
+            return True
+    return False
