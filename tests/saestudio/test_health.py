@@ -62,7 +62,7 @@ def test_full_disk_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_worker_is_one_row_however_often_it_is_seen() -> None:
     pk = uuid4()
     for _ in range(3):
-        Worker.objects.seen(pk, kind="jobs", host="here", pid=1)
+        Worker.objects.seen(pk, {}, kind="jobs", host="here", pid=1, slot="jobs")
     assert Worker.objects.alive().count() == 1
     Worker.objects.update(seen_at=Now() - timedelta(days=2))
     assert Worker.objects.forget() == 1
@@ -117,10 +117,10 @@ def test_memory_of_a_gpu_is_told_once_however_many_trainers_share_it() -> None:
     gpu = {"name": "a large one", "uuid": "GPU-aa", "memory_used": 1, "memory_total": 80}
     first, second, gone = uuid4(), uuid4(), uuid4()
     for pk in (first, second, gone):
-        Worker.objects.seen(pk, gpus=[gpu], kind="trainer", host="here", pid=1)
-    Worker.objects.seen(first, gpus=[{**gpu, "memory_used": 3}])
+        Worker.objects.seen(pk, {"gpus": [gpu]}, kind="trainer", host="here", pid=1, slot="t")
+    Worker.objects.seen(first, {"gpus": [{**gpu, "memory_used": 3}]})
     other = {**gpu, "uuid": "GPU-bb"}
-    Worker.objects.seen(gone, gpus=[other])
+    Worker.objects.seen(gone, {"gpus": [other]})
     Worker.objects.filter(pk=gone).update(seen_at=Now() - timedelta(minutes=2))
     text = prometheus().get("/metrics").content.decode()
     labels = '{gpu="GPU-aa",host="here",name="a large one"}'

@@ -1,0 +1,148 @@
+"""A worker among others: what it may begin, what it passes on, and when it hands over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from dramatiq.brokers.redis import RedisBroker
+
+from tests.conftest import wait_for
+from tests.rows import a_training, an_sae
+from tests.workers.test_supervisor import STOPPED, child, in_thread
+from trainings.models import Release, SaeJob, Training, Worker
+from trainings.models.lease import lease_end
+from workers import actors, broker, fleet, pulse, release, supervisor
+
+__all__ = ["child"]
+pytestmark = pytest.mark.django_db(transaction=True)
+
+GPU = {"name": "NVIDIA H100", "uuid": "GPU-1", "memory_used": 0, "memory_total": 80 * 10**9}
+
+
+@pytest.fixture(autouse=True)
+def queues(redis_server: str) -> Iterator[RedisBroker]:
+    """Empty queues."""
+    here = broker.broker()
+    here.client.flushdb()
+    yield here
+    here.client.flushdb()
+
+
+@pytest.fixture
+def me(redis_server: str) -> Iterator[Worker]:
+    """This process, enlisted as a trainer."""
+    row = _trainer(host="here", pid=1)
+    fleet.enlist([row.pk])
+    yield row
+    fleet.enlist([])
+    fleet.draining.clear()
+
+
+def _trainer(**facts: Any) -> Worker:
+    kept = {"kind": "trainer", "slot": "trainer", "version": release.version()}
+    return Worker.objects.create(**{**kept, **facts})
+
+
+def delayed() -> int:
+    return int(broker.broker().client.llen(f"dramatiq:{broker.TRAININGS}.DQ"))
+
+
+FAILS = "say(event='failed', error='enough', step=0)"
+
+
+def test_a_run_is_begun_by_a_worker_that_has_what_it_needs(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
+    child(FAILS)
+    first = a_training(name="large", needs={"gpu_class": "h100", "gpu_memory_gb": 70}, priority=5)
+    second = a_training(name="small")
+    assert supervisor.run_next("me") == str(second.pk)
+    assert supervisor.run_next("me") is None
+    Worker.objects.update(gpus=[GPU])
+    assert supervisor.run_next("me") == str(first.pk)
+
+
+def test_a_drained_worker_begins_nothing(child, me: Worker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    child(FAILS)
+    run, sae = a_training(), an_sae(tmp_path)
+    job = SaeJob.objects.ask(sae, SaeJob.Kind.EVALUATE, sae.text)
+    Worker.objects.drain([me.pk])
+    pulse._look({me.pk: "trainer"})
+    assert supervisor.run_next("me") is None
+    actors.run_sae_job(str(job.pk))
+    assert SaeJob.objects.get().status == "pending"
+    Worker.objects.end_draining([me.pk])
+    pulse._look({me.pk: "trainer"})
+    assert supervisor.run_next("me") == str(run.pk)
+
+
+def test_a_worker_of_another_version_begins_nothing(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
+    child(FAILS)
+    run = a_training()
+    Release.objects.update_or_create(pk=1, defaults={"version": "9.0 (tables 99)"})
+    assert supervisor.run_next("me") is None
+    assert "9.0 (tables 99)" in fleet.refusal()
+    Release.objects.update(version=release.version())
+    assert supervisor.run_next("me") == str(run.pk)
+
+
+def test_a_process_that_nobody_enlisted_does_what_it_is_told(child) -> None:  # type: ignore[no-untyped-def]
+    child(FAILS)
+    Release.objects.update_or_create(pk=1, defaults={"version": "9.0 (tables 99)"})
+    assert supervisor.run_next("a command") is None
+    run = a_training()
+    assert supervisor.run_next("a command") == str(run.pk)
+
+
+def test_migrate_says_of_which_version_the_database_is() -> None:
+    from django.core.management import call_command
+
+    Release.objects.all().delete()
+    call_command("migrate", verbosity=0)
+    assert Release.objects.get().version == release.version()
+
+
+def test_draining_hands_a_run_over_and_tells_the_others(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
+    child(STOPPED + "signal.pause()")
+    training = a_training()
+    thread = in_thread(lambda: supervisor.run(str(training.pk), "me"))
+    wait_for(lambda: Training.objects.get().status == "running", "the run")
+    wait_for(lambda: Training.objects.get().run_facts, "the child to begin")
+    Worker.objects.drain([me.pk])
+    pulse._look({me.pk: "trainer"})
+    thread.join(30)
+    training.refresh_from_db()
+    assert (training.status, training.interruptions) == ("pending", 0)
+    assert broker.broker().client.llen(f"dramatiq:{broker.TRAININGS}") == 1
+
+
+def test_what_this_worker_cannot_do_is_passed_on_to_an_idle_one_that_can(me: Worker) -> None:
+    run = a_training(needs={"gpu_class": "H100"})
+    actors.run_training(str(run.pk))
+    assert delayed() == 0  # nobody could
+    able = _trainer(host="there", pid=2, gpus=[GPU])
+    actors.run_training(str(run.pk))
+    assert delayed() == 1
+    broker.broker().client.flushdb()
+    a_training(name="other", status="running", worker=able.name, lease_expires_at=lease_end())
+    actors.run_training(str(run.pk))
+    assert delayed() == 0  # it looks for itself once it is done
+
+
+def test_a_trainer_goes_on_until_nothing_waits(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
+    child(FAILS)
+    for n in range(3):
+        a_training(name=str(n))
+    actors.run_training(str(uuid4()))
+    assert set(Training.objects.values_list("status", flat=True)) == {"failed"}
+
+
+def test_a_pulse_says_what_its_machine_is(me: Worker) -> None:
+    pk = uuid4()
+    pulse._say({pk: "trainer"}, [GPU])  # type: ignore[list-item]
+    row = Worker.objects.get(pk=pk)
+    assert (row.version, row.slot, row.gpus) == (release.version(), "trainer", [GPU])
+    assert row.cores
+    assert 0 < row.memory_available <= row.memory_total
