@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 USER = "postgres"
@@ -27,8 +27,12 @@ def binaries() -> Path | None:
 
 
 @contextlib.contextmanager
-def cluster(folder: Path) -> Iterator[str]:
-    """A running server; yields its DATABASE_URL."""
+def cluster(folder: Path, address: str = "", inside: Sequence[str] = ()) -> Iterator[str]:
+    """A running server; yields its DATABASE_URL, over a socket in the folder.
+
+    It also listens at `address`, to anybody who reaches that; `inside` are words before the
+    command that starts it.
+    """
     place = binaries()
     assert place is not None
     data = folder / "data"
@@ -49,10 +53,13 @@ def cluster(folder: Path) -> Iterator[str]:
         "trust",
     ]
     subprocess.run(initdb, **quiet)  # type: ignore[call-overload]
+    if address:
+        with (data / "pg_hba.conf").open("a") as rules:
+            rules.write(f"host all all {address}/24 trust\n")
     control = _control(data)
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    options = f"-k {folder} -c listen_addresses='{address}' -c fsync=off"
     subprocess.run(
-        [*control, "-l", str(folder / "log"), "-o", options, "start"],
+        [*inside, *control, "-l", str(folder / "log"), "-o", options, "start"],
         **quiet,  # type: ignore[call-overload]
     )
     try:

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,11 +37,13 @@ def wait_for(
 class OwnRedis:
     """The studio's own Redis, on a socket in a folder; it can be ended and begun again."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inside: Sequence[str] = (), more: Sequence[str] = ()) -> None:
+        """`inside`: words before the command that starts it; `more`: words behind it."""
         from saestudio import redis_server
 
         self._folder = folder
-        self._command = [str(redis_server.binary()), str(redis_server.write_config(folder))]
+        config = redis_server.write_config(folder)
+        self._command = [*inside, str(redis_server.binary()), str(config), *more]
         self.url = f"unix://{redis_server.socket_path(folder)}"
         self._process: subprocess.Popen[bytes] | None = None
 

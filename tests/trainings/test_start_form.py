@@ -57,7 +57,7 @@ def test_start_inserts_the_run_and_tells_the_workers(client: Client, nudges: Any
     run = Training.objects.get()
     assert (run.name, run.layer, run.num_steps) == ("mine", 1, 1000)
     assert run.hyperparameters["l1_alpha"] == 0.002
-    assert nudges == [("run", run)]
+    assert nudges == [("run", run.pk)]
     assert run.priority == 0
 
 

@@ -66,7 +66,7 @@ def test_resume_queues_from_the_checkpoint_and_tells_the_workers(
     client.post(reverse("resume", args=[run.pk]))
     run.refresh_from_db()
     assert (run.status, run.current_step) == ("pending", 500)
-    assert nudges == [("run", run)]
+    assert nudges == [("run", run.pk)]
 
 
 def test_retry_from_scratch_begins_anew(client: Client, nudges: Nudges) -> None:
@@ -74,7 +74,7 @@ def test_retry_from_scratch_begins_anew(client: Client, nudges: Nudges) -> None:
     client.post(reverse("retry", args=[run.pk]), {"from": "scratch"})
     run.refresh_from_db()
     assert (run.status, run.current_step) == ("pending", 0)
-    assert nudges == [("run", run)]
+    assert nudges == [("run", run.pk)]
 
 
 def test_retry_dialog_offers_only_what_exists(client: Client) -> None:
