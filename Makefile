@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: studio test test-long faults faults-long test-gpu interop results check format clean-data help
+.PHONY: studio install test test-long faults faults-long test-gpu interop results check format clean-data help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -14,6 +14,8 @@ studio: $(VENV)/.studio  ## install, start everything, print the address
 
 # One file after the other in either of two processes: what a file starts, its tests share.
 TOGETHER := --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+install: $(VENV)/.studio  ## install alone, for a server
 
 test: $(VENV)/.test  ## every test that takes seconds
 	@$(BIN)/python -m pytest -m "not long and not gpu and not fault" $(TOGETHER)

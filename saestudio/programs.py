@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,11 +52,11 @@ COMMANDS = {
 PATIENCE = {"trainer": 120, "jobs": 30, "saes": 30}
 
 
-def programs() -> list[Program]:
-    """What this machine runs; Redis only where no other one is named."""
+def programs(kinds: Sequence[str] = tuple(COMMANDS)) -> list[Program]:
+    """What this machine runs of these kinds; Redis only where no other one is named."""
     found = [
-        Program(name, _command(words), PATIENCE.get(kind, 10), environment=environment)
-        for kind, words in COMMANDS.items()
+        Program(name, _command(COMMANDS[kind]), PATIENCE.get(kind, 10), environment=environment)
+        for kind in kinds
         for name, environment in (trainers() if kind == "trainer" else {kind: ()}).items()
     ]
     if not os.environ.get("REDIS_URL"):
@@ -68,11 +69,13 @@ def programs() -> list[Program]:
 def trainers() -> dict[str, tuple[tuple[str, str], ...]]:
     """One trainer per GPU, which sees no other; without a GPU they share the cores.
 
-    SAESTUDIO_TRAINERS gives another number: fewer leave GPUs alone, more share them.
+    SAESTUDIO_GPUS_PER_TRAINER gives each several, for runs that need them. SAESTUDIO_TRAINERS
+    gives another number of trainers: fewer leave GPUs alone, more share them.
     """
-    found = gpus.visible()
-    count = settings.TRAINERS or len(found) or 1
-    if count == 1 and len(found) <= 1:
+    found, each = gpus.visible(), settings.GPUS_PER_TRAINER
+    groups = [",".join(found[n : n + each]) for n in range(0, len(found), each)]
+    count = settings.TRAINERS or len(groups) or 1
+    if count == 1 and len(groups) <= 1:
         return {"trainer": ()}
     threads = str(max(1, _cores() // count))
     shared = tuple(
@@ -82,19 +85,23 @@ def trainers() -> dict[str, tuple[tuple[str, str], ...]]:
     )
     return {
         f"trainer-{n}": shared
-        + ((("CUDA_VISIBLE_DEVICES", found[n % len(found)]),) if found else ())
+        + ((("CUDA_VISIBLE_DEVICES", groups[n % len(groups)]),) if groups else ())
         for n in range(count)
     }
 
 
-def write_supervisor_config() -> Path:
-    """The configuration file that runs all programs; logs go to the data folder."""
-    logs = settings.HOME / "logs"
+def write_supervisor_config(kinds: Sequence[str] = tuple(COMMANDS), name: str = "") -> Path:
+    """The configuration file that runs the programs of these kinds.
+
+    Logs go to the data folder; `name` keeps apart what several machines have there.
+    """
+    place = Path(settings.HOME, name)
+    logs = place / "logs"
     logs.mkdir(parents=True, exist_ok=True)
-    path = Path(settings.HOME, "supervisord.conf")
+    path = place / "supervisord.conf"
     parts = [
         f"[supervisord]\nnodaemon=true\nsilent=true\nlogfile={logs}/supervisord.log\n"
-        f"pidfile={settings.HOME}/supervisord.pid\ndirectory={settings.BASE_DIR}\n"
+        f"pidfile={place}/supervisord.pid\ndirectory={settings.BASE_DIR}\n"
     ]
     parts += [
         f"[program:{p.name}]\ncommand={p.command}\npriority={p.priority}\n"
@@ -103,7 +110,7 @@ def write_supervisor_config() -> Path:
         f"redirect_stderr=true\nstdout_logfile={logs}/{p.name}.log\n"
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
         f"environment={_environment(p)}\n"
-        for p in sorted(programs(), key=lambda p: p.priority)
+        for p in sorted(programs(kinds), key=lambda p: p.priority)
     ]
     # supervisord expands %; no value here means to use that.
     path.write_text("\n".join(parts).replace("%", "%%"), encoding="utf-8")

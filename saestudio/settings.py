@@ -97,6 +97,10 @@ def _databases() -> dict[str, Any]:
             "DATABASE_URL cannot be read: write postgres://user:password@host/name, and special "
             f"characters of the password percent-encoded ({type(error).__name__})."
         ) from None
+    if not database.get("ENGINE"):
+        raise ImproperlyConfigured(
+            "DATABASE_URL must be an address as postgres://user:password@host/name."
+        )
     if database["ENGINE"].endswith("postgresql"):
         # A thread per request under ASGI: a pool, and no connection kept by a thread.
         database["CONN_MAX_AGE"] = 0
@@ -125,6 +129,8 @@ ALLOWED_ROOTS = [
 ]
 # How many trainings run at once: empty means one per GPU, or one where there is none.
 TRAINERS = _number("SAESTUDIO_TRAINERS", 0, 0, 64)
+# A trainer with several may take a run that needs several.
+GPUS_PER_TRAINER = _number("SAESTUDIO_GPUS_PER_TRAINER", 1, 1, 64)
 # The name of this worker among those of its host; a service manager may give it.
 SLOT = os.environ.get("SAESTUDIO_SLOT", "")
 # A training that gives no sign of life for so long is ended and resumed.

@@ -159,3 +159,29 @@ def test_page_of_a_deleted_run_goes_back_to_the_list(
     page.locator("dialog").get_by_role("button", name="Delete").click()
     page.wait_for_url(f"{clean.url}/")
     wait_for(lambda: page.locator("[data-run]").count() == 0, "the run to be gone")
+
+
+def test_a_worker_is_drained_where_it_stands(clean: Studio, visit: Callable[..., Any]) -> None:
+    """The page renews itself under the button that has the focus; the press is not lost."""
+    clean.python(
+        "from trainings.models import Worker; from workers.release import version\n"
+        "Worker.objects.filter(host='a-host').delete()\n"
+        "for n in (0, 1):\n"
+        "    Worker.objects.create(kind='trainer', host='a-host', pid=n + 1, slot=f'trainer-{n}',"
+        " version=version(), cores=8, memory_total=64_000_000_000,"
+        " memory_available=32_000_000_000, gpus=[dict(name='NVIDIA H100', uuid=f'GPU-{n}',"
+        " memory_used=20_000_000_000, memory_total=80_000_000_000)])"
+    )
+    page = visit(clean, "/workers")
+    first = page.get_by_role("button", name="Drain trainer on a-host (1)")
+    first.focus()
+    with page.expect_response("**/workers/hosts"):
+        pass
+    first.press("Enter")
+    page.get_by_role("button", name="Take work again: trainer on a-host (1)").wait_for()
+    assert page.locator("tr.drained").count() == 1
+    page.get_by_role("button", name="Drain the host").last.click()
+    wait_for(lambda: page.locator("tr.drained").count() == 2, "the whole host to drain")
+    page.get_by_role("button", name="Take work again", exact=True).click()
+    wait_for(lambda: page.locator("tr.drained").count() == 0, "the host to take work again")
+    clean.python("from trainings.models import Worker; Worker.objects.all().delete()")

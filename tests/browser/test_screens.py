@@ -30,6 +30,7 @@ PAGES = {
     "datasets": "/datasets",
     "saes": "/saes",
     "saes-import": "/saes/import",
+    "workers": "/workers",
     "cache": "/cache",
     "templates": "/templates",
     "templates-import": "/templates/import",

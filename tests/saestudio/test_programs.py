@@ -44,6 +44,25 @@ def test_each_gpu_gets_a_trainer_that_sees_no_other(config, monkeypatch) -> None
     assert 'CUDA_VISIBLE_DEVICES="3"' in found["trainer-1"]
 
 
+def test_a_trainer_may_have_several_gpus(config, monkeypatch, settings) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1,2")
+    settings.GPUS_PER_TRAINER = 2
+    found = trainers(config)
+    assert 'CUDA_VISIBLE_DEVICES="0,1"' in found["trainer-0"]
+    assert 'CUDA_VISIBLE_DEVICES="2"' in found["trainer-1"]
+
+
+def test_a_machine_that_joins_runs_what_it_is_told_in_a_folder_of_its_own(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(write_supervisor_config(["trainer", "saes"], "hosts/ada"))
+    found = {s for s in parser if s.startswith("program:")}
+    assert found == {"program:trainer", "program:saes"}
+    assert parser["program:saes"]["stdout_logfile"] == f"{home}/hosts/ada/logs/saes.log"
+
+
 def test_trainers_without_a_gpu_share_the_cores(config, monkeypatch, settings) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     assert trainers(config) == {"trainer": ""}
