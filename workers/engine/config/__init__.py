@@ -10,7 +10,7 @@ from .hyperparameters import FIELDS, WITHOUT_RANGES, Architecture, Hyperparamete
 from .presets import PRESETS, Preset
 from .problem import ConfigError, Problem
 from .run import CacheSpec, RunSpec
-from .training import ModelFacts, Plan, TrainingConfig, settled_target
+from .training import ModelFacts, Plan, TrainingConfig, settled_layers, settled_target
 
 __all__ = [
     "FIELDS",
@@ -32,6 +32,7 @@ __all__ = [
     "plan",
     "problems",
     "sections",
+    "settled_layers",
     "settled_target",
     "warnings",
 ]
