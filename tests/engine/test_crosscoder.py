@@ -287,8 +287,8 @@ def test_the_folder_is_what_its_cfg_says(make_spec: MakeSpec, tmp_path: Path) ->
     sae = open_sae(tmp_path / "sae")
     assert sae.across == tuple(Site(n, "resid_post") for n in (1, 2, 3))
     found_z, found_y = sae.reconstruct(x.flatten(1), x.flatten(1))
-    torch.testing.assert_close(found_z, z)
-    torch.testing.assert_close(found_y, y.flatten(1))
+    torch.testing.assert_close(found_z, z, rtol=1e-4, atol=1e-3)
+    torch.testing.assert_close(found_y, y.flatten(1), rtol=1e-4, atol=1e-3)
     # What is written to a layer, as a part of that layer's size, is 1 on average as in training.
     torch.testing.assert_close(sae.layer_norms.mean(1), torch.ones(128))
 

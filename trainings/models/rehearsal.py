@@ -13,7 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from trainings import nudge
-from workers.engine.config import TrainingConfig
+from workers.engine.config import TrainingConfig, places, settled_layers
 
 from . import catalog
 from .lease import Leased, LeasedQuerySet, ago
@@ -144,7 +144,7 @@ class Rehearsal(Leased):
         ordering = ("-asked_at",)
 
     def __str__(self) -> str:
-        return f"{self.config.architecture.label}, layer {self.config.layer}, {self.tokenization}"
+        return f"{self.config.architecture.label}, {places(settled_layers(self.config))}, {self.tokenization}"
 
     @property
     def config(self) -> TrainingConfig:

@@ -11,7 +11,7 @@ from django.db.models import Value
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from workers.engine.config import TrainingConfig
+from workers.engine.config import Architecture, TrainingConfig, places, settled_layers
 
 from . import catalog
 from .lease import Leased
@@ -101,6 +101,17 @@ class Training(Leased):
             },
             context={"ranges": False},
         )
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The blocks it reads: one, or those of a crosscoder."""
+        spans = Architecture(self.architecture).spans
+        return settled_layers(self.config) if spans else (self.layer,)
+
+    @property
+    def where(self) -> str:
+        """Where it reads, in words."""
+        return places(self.layers)
 
     @property
     def num_steps(self) -> int:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .fields import show
 from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hook, Hyperparameters, Target
 
 _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
@@ -144,6 +146,11 @@ def settled_layers(config: TrainingConfig) -> tuple[int, ...]:
     if not config.architecture.spans:
         return (config.layer,)
     return config.hyperparameters.layers or (config.layer, config.layer + 1)
+
+
+def places(layers: Sequence[int]) -> str:
+    """Blocks in words: `layer 3`, or `layers 3, 5`."""
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {show(layers)}"
 
 
 def settled_target(config: TrainingConfig) -> Target:
