@@ -144,7 +144,8 @@ class Rehearsal(Leased):
         ordering = ("-asked_at",)
 
     def __str__(self) -> str:
-        return f"{self.config.architecture.label}, {places(settled_layers(self.config))}, {self.tokenization}"
+        where = places(settled_layers(self.config))
+        return f"{self.config.architecture.label}, {where}, {self.tokenization}"
 
     @property
     def config(self) -> TrainingConfig:

@@ -123,9 +123,9 @@ def _front_matter(facts: Facts, sae: SavedSae, format: Format) -> str:
 
 
 def _introduction(facts: Facts, sae: SavedSae) -> str:
-    what = "transcoder" if sae.is_transcoder else "sparse autoencoder"
     if sae.across:
         return _introduction_across(facts, sae)
+    what = "transcoder" if sae.is_transcoder else "sparse autoencoder"
     kind = f" ({escaped(facts.architecture)})" if facts.architecture else ""
     of = f" for {escaped(facts.model)}" if facts.model else ""
     sizes = f"{sae.d_sae:,} latents, {sae.d_in:,} values in and {sae.d_out:,} out"
@@ -138,8 +138,8 @@ def _introduction_across(facts: Facts, sae: SavedSae) -> str:
     of = f" for {escaped(facts.model)}" if facts.model else ""
     places = ", ".join(f"`{lens_name(site)}`" for site in sae.across)
     return (
-        f"A crosscoder{of}: {sae.d_sae:,} latents that read and reconstruct {sae.layers} layers of a "
-        f"token together, {sae.width:,} values each: {places}, in TransformerLens's words. "
+        f"A crosscoder{of}: {sae.d_sae:,} latents that read and reconstruct {sae.layers} layers of "
+        f"a token together, {sae.width:,} values each: {places}, in TransformerLens's words. "
         "Neither SAELens nor sparsify can load it; its tensors have a side for the layer."
     )
 
