@@ -97,7 +97,7 @@ def test_norms_are_parts_of_each_layers_size() -> None:
     torch.testing.assert_close(sae.layer_norms, torch.stack(parts, 1))
 
 
-@pytest.mark.parametrize("what", ["layers", "width", "place", "version"])
+@pytest.mark.parametrize("what", ["layers", "width", "place", "twice", "version"])
 def test_a_folder_that_does_not_fit_itself_is_refused(folder: Path, what: str) -> None:
     config = json.loads((folder / "cfg.json").read_text())
     weights = load_file(folder / "sae_weights.safetensors")
@@ -107,6 +107,8 @@ def test_a_folder_that_does_not_fit_itself_is_refused(folder: Path, what: str) -
         weights["W_dec"] = weights["W_dec"][:, :, 1:].contiguous()
     if what == "place":
         config["metadata"]["hook_names"][1] = "somewhere"
+    if what == "twice":
+        config["metadata"]["hook_names"][1] = "blocks.0.hook_resid_post"
     if what == "version":
         config["version"] = 3
     (folder / "cfg.json").write_text(json.dumps(config))

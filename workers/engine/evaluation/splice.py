@@ -148,11 +148,9 @@ class Splice:
 
     def read(self) -> dict[str, Any]:
         """Of the last place; with several, `by_layer` has each."""
-        found = {site.layer: place.read() for site, place in self._places.items()}
-        last = list(found.values())[-1]
-        if len(found) == 1:
-            return last
-        return last | {"by_layer": [{"layer": layer, **of} for layer, of in found.items()]}
+        found = [{"layer": site.layer, **place.read()} for site, place in self._places.items()]
+        last = {name: value for name, value in found[-1].items() if name != "layer"}
+        return last if len(found) == 1 else last | {"by_layer": found}
 
 
 def _given(instead_NTO: Tensor, _: Tensor) -> Tensor:

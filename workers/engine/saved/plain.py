@@ -116,8 +116,8 @@ def _side_by_side(
     names = [str(name) for name in metadata["hook_names"]]
     sites = [site_of(name) for name in names]
     across = tuple(site for site in sites if site is not None)
-    if len(across) < len(sites) or len(across) < 2:
-        raise ValueError(f"its places {', '.join(names)} are not two or more known ones")
+    if len(across) < len(sites) or len(set(across)) < max(2, len(across)):
+        raise ValueError(f"its places {', '.join(names)} are not two or more different known ones")
     W_enc, W_dec, b_dec = w["W_enc"], w["W_dec"], w["b_dec"]
     layers, wide = len(across), W_enc.shape[1]
     if (W_enc.ndim, W_dec.ndim) != (3, 3) or W_enc.shape[0] != layers:
