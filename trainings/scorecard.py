@@ -93,12 +93,26 @@ def scorecard(evaluation: Mapping[str, Any]) -> list[Group]:
         Group(title, shown)
         for title, entries in GROUPS
         if (shown := [_shown(e, evaluation) for e in entries if evaluation.get(e.name) is not None])
-    ] + _directions(evaluation)
+    ] + [*_layers(evaluation), *_directions(evaluation)]
 
 
 def _shown(entry: Entry, evaluation: Mapping[str, Any]) -> Shown:
     error = evaluation.get(f"{entry.name}_error")
     return Shown(entry, evaluation[entry.name], f"± {error:.4f}" if error else "")
+
+
+def _layers(evaluation: Mapping[str, Any]) -> list[Group]:
+    """Of a crosscoder each of its layers; its other figures are means over them, or the last's."""
+    meaning = "Of this layer alone; CE recovered with the reconstruction in its place alone"
+    shown = []
+    for each in evaluation.get("by_layer", ()):
+        recovered = each.get("ce_recovered")
+        note = "" if recovered is None else f"CE recovered {recovered:.4f}"
+        entry = Entry(f"Layer {each['layer']}", "by_layer", "fixed", meaning)
+        shown.append(Shown(entry, each["fvu"], note))
+    if not shown:
+        return []
+    return [Group("Each layer's FVU; above: FVU their mean, CE and KL of the last", shown)]
 
 
 def _directions(evaluation: Mapping[str, Any]) -> list[Group]:

@@ -42,7 +42,7 @@ class Ours:
         return self.state.penalty.read(self.state.step)
 
     def step(self, x_BD: Tensor, y_BD: Tensor | None = None) -> None:
-        """`y_BD` is the next layer, for an architecture that reconstructs it."""
+        """`y_BD` is the next layer, for an architecture that reconstructs it, or it too."""
         advance(self.state, self.plan, self._activations(x_BD, x_BD if y_BD is None else y_BD))
 
     def reconstruct(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
@@ -59,4 +59,6 @@ class Ours:
 
     def _activations(self, x_BD: Tensor, y_BD: Tensor) -> Activations:
         contexts = np.zeros(len(x_BD), dtype=np.int64)
+        if self.plan.architecture.spans:
+            x_BD = torch.cat((x_BD, y_BD), 1)
         return Activations(x_BD, y_BD if self.plan.has_own_target else x_BD, contexts)

@@ -97,12 +97,30 @@ def answer(question: Question, data: Data) -> dict[str, Any]:
     for x_BD, y_BD in zip(data.batches(), data.next_layer.split(data.batch), strict=False):
         run.step(x_BD, y_BD)
     found: dict[str, Any] = {"seconds": round(time.perf_counter() - begun)}
-    wanted = data.held_out_next if run.plan.has_own_target else data.held_out
-    found |= evaluated(run.reconstruct, data.held_out, wanted)
+    if run.plan.architecture.spans:
+        found |= _across(run, data)
+    else:
+        wanted = data.held_out_next if run.plan.has_own_target else data.held_out
+        found |= evaluated(run.reconstruct, data.held_out, wanted)
     found["coefficient"] = run.coefficient
     if "threshold" in run.state.sae.weights:
         found["reach"] = run.reach(data.held_out[:4096])
     return found
+
+
+def _across(run: Ours, data: Data) -> dict[str, Any]:
+    """Of a crosscoder of both layers: each one's FVU, and their mean."""
+    both = torch.cat((data.held_out, data.held_out_next), 1)
+    found = []
+    for number, wanted in enumerate((data.held_out, data.held_out_next)):
+
+        def of_layer(x_BD: torch.Tensor, number: int = number) -> Any:
+            y_hat_BO, active_BF = run.reconstruct(x_BD)
+            return y_hat_BO.chunk(2, 1)[number], active_BF
+
+        found.append(evaluated(of_layer, both, wanted))
+    fvus = [each["fvu"] for each in found]
+    return found[0] | {"fvu": sum(fvus) / 2, "fvu_of_layers": fvus}
 
 
 def main() -> None:

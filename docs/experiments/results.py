@@ -51,14 +51,21 @@ COMMON: dict[str, Any] = {
     "log_interval": 50,
 }
 # Those whose latents TopK may choose as well; the others choose them in their own way.
-_ALSO_TOPK = (Architecture.STANDARD, Architecture.SKIP, Architecture.TRANSCODER)
+_ALSO_TOPK = (
+    Architecture.STANDARD,
+    Architecture.SKIP,
+    Architecture.TRANSCODER,
+    Architecture.CROSSCODER,
+)
 
 
 def questions(layer: int) -> Iterator[dict[str, Any]]:
     for architecture in Architecture:
+        own = {"layers": [layer - 2, layer]} if architecture.spans else {}
         for way in ("target_l0", "top_k") if architecture in _ALSO_TOPK else ("target_l0",):
             for l0 in L0S:
-                yield {"architecture": architecture.value, "way": way, "wanted": l0, "layer": layer}
+                asked = {"architecture": architecture.value, "way": way, "wanted": l0}
+                yield asked | {"layer": layer} | own
 
 
 def answer(question: dict[str, Any], text: Tokenization) -> dict[str, Any]:
@@ -79,15 +86,19 @@ def answer(question: dict[str, Any], text: Tokenization) -> dict[str, Any]:
         )
     names = ("fvu", "l0", "alive_fraction", "ce_recovered", "ce_recovered_error", "kl_recovered")
     kept = {name: found[name] for name in (*names, "fvu_skip", "tokens", "splice_tokens")}
+    if "by_layer" in found:
+        kept["by_layer"] = found["by_layer"]
     return kept | {"train_seconds": round(trained), "day": time.strftime("%Y-%m-%d")}
 
 
 def _spec(question: dict[str, Any], text: Tokenization) -> RunSpec:
     l0, topk = question["wanted"], question["way"] == "top_k"
     own = {"top_k_sparsity": 100 * l0 / LATENTS} if topk else {"target_l0": l0}
+    if "layers" in question:  # those of a crosscoder, which ends at the others' layer
+        own["layers"] = question["layers"]
     config = TrainingConfig(
         architecture=question["architecture"],
-        layer=question["layer"],
+        layer=question.get("layers", [question["layer"]])[0],
         hyperparameters=Hyperparameters(latent_dim=LATENTS, **COMMON, **own),
     )
     return RunSpec(
@@ -149,7 +160,8 @@ them; definitions in [formats.md](formats.md).
 {when}, {machine}. Repeat with `make results`, which trains what `docs/experiments/results.json`
 does not hold yet and writes this page. FVU is that of what each reconstructs: the layer itself, or
 the next one for Skip and Transcoder, whose CE recovered stands for the next block replaced; so
-compare them with each other.
+compare them with each other. A crosscoder reads this layer and the one two before it: its FVU is
+the mean of both, its CE recovered that of this layer.
 
 {table(points)}
 

@@ -21,6 +21,7 @@ class Migration(migrations.Migration):
                     ("matryoshka", "Matryoshka BatchTopK"),
                     ("gated", "Gated"),
                     ("p_annealed", "P-annealed"),
+                    ("crosscoder", "Crosscoder"),
                 ],
                 help_text="Empty: the settings are for any.",
                 max_length=50,

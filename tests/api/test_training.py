@@ -81,6 +81,17 @@ def test_a_layer_beyond_the_model_is_refused(api: Client) -> None:
     assert answer.json()["errors"][0]["field"] == "layer"
 
 
+def test_a_crosscoder_is_asked_for_with_a_list_of_layers(api: Client) -> None:
+    answer = post(api, "", body(architecture="crosscoder", hyperparameters={"layers": [1, 3]}))
+    assert answer.status_code == 201
+    assert answer.json()["hyperparameters"]["layers"] == [1, 3]
+    for wrong in ([1], [3, 1], [1, 99], "many", [1.5, 2]):
+        h = {"layers": wrong}
+        answer = post(api, "", body(architecture="crosscoder", hyperparameters=h))
+        assert answer.status_code == 422
+        assert [e["field"] for e in answer.json()["errors"]] == ["layers"]
+
+
 def test_an_unknown_training_is_404_with_the_one_error_shape(api: Client) -> None:
     answer = api.get(f"/api/v1/trainings/{uuid.uuid4()}")
     assert (answer.status_code, list(answer.json())) == (404, ["errors"])

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
+from django.core.management import CommandError, call_command
 
 from tests.commands.test_trainings import ran
 from tests.engine.test_features import a_feature
@@ -27,6 +28,14 @@ def sae(tmp_path: Path) -> Sae:
 
 def collected(sae: Sae, features: Iterable[Feature]) -> None:
     table.write(sae.features_path, {"latents": 256, "tokens": 9000}, features)
+
+
+def test_a_crosscoder_has_no_place_there(sae: Sae, tmp_path: Path) -> None:
+    sae.training.architecture = "crosscoder"
+    sae.training.save()
+    collected(sae, (a_feature(i) for i in range(2)))
+    with pytest.raises(CommandError, match=r"several \(layers 1, 2\)"):
+        call_command("export_neuronpedia", "a run", str(tmp_path / "up"))
 
 
 def test_features_are_written_in_batches(

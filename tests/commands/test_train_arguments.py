@@ -75,6 +75,17 @@ def test_a_preset_is_where_it_starts_and_a_setting_wins_over_it() -> None:
     assert (found.target_l0, found.num_steps) == (12, 2000)
 
 
+def test_a_crosscoders_layers_are_named_or_what_is_wrong_with_them() -> None:
+    a_tokenization()
+    place = (*PLACE, "--architecture", "crosscoder", "--layer", "1")
+    assert "layers: The model has layers 0 to 3" in refusal(*place, *settings("layers=1,7"))
+    assert "layers: They begin with 0" in refusal(*place, *settings("layers=0,2"))
+    assert "layers: Name at least two" in refusal(*place, *settings("layers=1"))
+    from trainings.management.asking import hyperparameters
+
+    assert hyperparameters(["layers=1,3"]).layers == (1, 3)
+
+
 def test_a_preset_of_another_architecture_is_refused() -> None:
     a_tokenization()
     message = refusal(

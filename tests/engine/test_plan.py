@@ -6,14 +6,17 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from workers.engine.config import (
     Architecture,
+    ConfigError,
     Hyperparameters,
     ModelFacts,
     Plan,
     TrainingConfig,
     check,
+    problems,
     warnings,
 )
 from workers.engine.sae import build
@@ -124,6 +127,61 @@ def test_a_target_that_is_not_there_is_refused_with_what_would_be_right(
     (problem,) = check(config(architecture, **h), MODEL)
     assert problem.field == "target"
     assert right in problem.message
+
+
+def test_a_crosscoder_reads_the_layers_it_names_or_the_next() -> None:
+    plan = Plan.of(config("crosscoder", layers=(1, 3)), MODEL)
+    width = MODEL.d_model
+    assert (plan.layers, plan.deepest_layer, plan.width) == ((1, 3), 3, width)
+    assert (plan.d_in, plan.d_out, plan.d_sae) == (2 * width, 2 * width, 8 * width)
+    assert not plan.has_own_target
+    assert Plan.of(config("crosscoder"), MODEL).layers == (1, 2)
+    assert Plan.of(config("standard"), MODEL).layers == (1,)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layer", "h", "field", "right"),
+    [
+        ("crosscoder", 1, {"layers": (1, 4)}, "layers", "layers 0 to 3; 4 is beyond"),
+        ("crosscoder", 0, {"layers": (1, 3)}, "layers", "the layer must be the first of them"),
+        ("crosscoder", 3, {}, "layer", "choose at most 2, or name the layers"),
+        ("crosscoder", 9, {"layers": (9, 10)}, "layer", "9 is beyond"),
+        ("crosscoder", 1, {"target": "next_layer"}, "target", "reconstructs what it reads"),
+        ("standard", 1, {"layers": (1, 3)}, "layers", "choose Crosscoder"),
+    ],
+)
+def test_layers_that_are_not_there_are_refused(
+    architecture: str, layer: int, h: dict[str, Any], field: str, right: str
+) -> None:
+    asked = config(architecture, **h).model_copy(update={"layer": layer})
+    (problem,) = check(asked, MODEL)
+    assert problem.field == field
+    assert right in problem.message
+
+
+@pytest.mark.parametrize(
+    ("layers", "right"),
+    [
+        ("3", "at least two"),
+        ([5, 3], "ascending order: 3, 5"),
+        ([3, 3], "once"),
+        ([-1, 3], "counted from 0"),
+        ("a, b", "as in 3, 5"),
+        ([True, 2], "as in 3, 5"),
+        (3, "as in 3, 5"),
+    ],
+)
+def test_layers_that_are_no_list_of_blocks_are_named(layers: Any, right: str) -> None:
+    with pytest.raises((ValidationError, ConfigError)) as caught:
+        Hyperparameters(layers=layers)
+    (problem,) = problems(caught.value)
+    assert problem.field == "layers"
+    assert right in problem.message
+
+
+@pytest.mark.parametrize("layers", ["3, 5", "3,5", "[3, 5]", [3, 5], (3, 5), ["3", "5"]])
+def test_layers_are_read_as_a_form_a_command_and_json_write_them(layers: Any) -> None:
+    assert Hyperparameters(layers=layers).layers == (3, 5)
 
 
 def test_gates_cannot_be_replaced_by_topk() -> None:

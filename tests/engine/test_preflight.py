@@ -124,8 +124,9 @@ def test_a_tight_run_says_so_and_trains_in_the_parts_it_was_given(
         ("jumprelu", {"target_l0": 8}),
         pytest.param("gated", {"target_l0": 8}, marks=pytest.mark.long),
         pytest.param("matryoshka", {"top_k_sparsity": 1.0}, marks=pytest.mark.long),
+        pytest.param("crosscoder", {"layers": (1, 2, 3), "target_l0": 8}, marks=pytest.mark.long),
     ],
-    ids=["topk", "transcoder in bfloat16", "jumprelu", "gated", "matryoshka"],
+    ids=["topk", "transcoder in bfloat16", "jumprelu", "gated", "matryoshka", "crosscoder"],
 )
 def test_what_is_reckoned_is_within_15_percent_of_the_peak(
     make_spec: MakeSpec, tmp_path: Path, architecture: str, h: dict[str, object]

@@ -34,6 +34,11 @@ RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     "matryoshka with dead latents": ("matryoshka", {"target_l0": 3}),
     "gated with a controller": ("gated", {"target_l0": 12, "resample_steps": 8}),
     "p-annealed with a controller": ("p_annealed", {"target_l0": 12, "resample_steps": 8}),
+    "crosscoder with a controller": ("crosscoder", {"target_l0": 12, "resample_steps": 8}),
+    "crosscoder under layer norm with dead latents": (
+        "crosscoder",
+        {"layers": (1, 2, 3), "top_k_sparsity": 2.0, "normalize_activations": "layer_norm"},
+    ),
     "batchtopk with resampling": ("batchtopk", {"target_l0": 3, "resample_steps": 8}),
 }
 

@@ -231,9 +231,9 @@ def test_k_beyond_the_latents_is_all_of_them(tmp_path: Path) -> None:
 
 def test_a_plain_folder_of_a_later_version_is_refused(tmp_path: Path) -> None:
     plain.write(an_sae(Kind.RELU), tmp_path)
-    config = json.loads((tmp_path / "cfg.json").read_text()) | {"version": 2}
+    config = json.loads((tmp_path / "cfg.json").read_text()) | {"version": 3}
     (tmp_path / "cfg.json").write_text(json.dumps(config))
-    with pytest.raises(UnreadableSae, match="version 2"):
+    with pytest.raises(UnreadableSae, match="version 3"):
         open_sae(tmp_path)
 
 

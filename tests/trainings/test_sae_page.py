@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,38 @@ def test_what_was_measured_is_shown_and_nothing_else(client: Client, sae: Sae) -
     assert "0.9940" in found
     assert "KL recovered" in found
     assert "Evaluate again" in found
+
+
+def test_a_crosscoder_is_shown_layer_by_layer_and_written_plainly(client: Client, sae: Sae) -> None:
+    assert "no format for an SAE that reads several layers" not in page(client, sae)
+    run = sae.training
+    assert run is not None
+    run.architecture, run.hyperparameters = "crosscoder", run.hyperparameters | {"layers": [1, 3]}
+    run.save()
+    by_layer = [{"layer": 1, "fvu": 0.0625}, {"layer": 3, "fvu": 0.125, "ce_recovered": 0.875}]
+    Sae.objects.update(evaluation=EVALUATION | {"by_layer": by_layer}, format="safetensors")
+    found = page(client, sae)
+    for words in ("layers 1, 3", "0.0625", "0.1250", "CE recovered 0.8750"):
+        assert words in found
+    assert "no format for an SAE that reads several layers" in found
+    assert 'value="safetensors"' in found
+    assert 'value="saelens"' not in found
+    assert "1, 3</td>" in client.get("/saes").content.decode()
+    assert client.get(f"/api/v1/saes/{sae.pk}").json()["layers"] == [1, 3]
+
+
+def test_a_crosscoders_latent_says_where_it_writes(client: Client, sae: Sae) -> None:
+    shares = [(1, 0.25), (3, 0.75)]
+    table.write(
+        sae.features_path,
+        {"tokens": 1000, "contexts": 10},
+        [replace(a_feature(0), shares=shares), a_feature(1)],
+    )
+    found = client.get(f"/saes/{sae.pk}/features/0").content.decode()
+    assert "Layers it writes to" in found
+    assert "75 %" in found.replace("\xa0", " ")
+    assert "the last of its layers" in found
+    assert "Layers it writes to" not in client.get(f"/saes/{sae.pk}/features/1").content.decode()
 
 
 def test_an_sae_without_an_evaluation_has_a_page(client: Client, sae: Sae) -> None:

@@ -14,7 +14,8 @@ from django.urls import reverse
 from tests.rows import a_tokenization, a_training
 from trainings.forms import StartForm
 from trainings.models import Training
-from workers.engine.config import FIELDS, Architecture
+from trainings.views.estimate import estimate
+from workers.engine.config import FIELDS, Architecture, Hyperparameters, TrainingConfig
 
 pytestmark = pytest.mark.django_db
 NEW = "/trainings/new"
@@ -149,6 +150,51 @@ def test_without_a_tokenization_the_form_says_where_to_get_one(client: Client) -
     page = client.get(NEW).content.decode()
     assert reverse("datasets") in page
     assert "<select" not in page
+
+
+def test_a_crosscoder_is_started_with_its_layers(client: Client, nudges: Any) -> None:
+    asked = filled(architecture="crosscoder", layers="1, 3")
+    assert 'value="1, 3"' in client.get(NEW, asked).content.decode()
+    client.post(NEW, asked)
+    run = Training.objects.get()
+    assert (run.name, run.layer, run.layers) == ("tiny-llama-l1-3-crosscoder-8x", 1, (1, 3))
+    assert run.hyperparameters["layers"] == [1, 3]
+    assert "layers 1, 3" in client.get(f"/trainings/{run.pk}").content.decode()
+    clone = client.get(reverse("clone", args=[run.pk])).content.decode()
+    assert 'value="1, 3"' in clone
+
+
+@pytest.mark.parametrize(
+    ("layers", "right"),
+    [("2, 3", "must be the first"), ("1, 9", "9 is beyond"), ("1", "at least two"), ("x", "3, 5")],
+)
+def test_layers_that_cannot_be_read_are_named_at_their_field(
+    client: Client, layers: str, right: str
+) -> None:
+    answer = client.post(NEW, filled(architecture="crosscoder", layers=layers))
+    assert answer.status_code == 422
+    beside = re.search(r'id="start-layers_error"[^>]*>([^<]*)<', answer.content.decode())
+    assert beside is not None
+    assert right in beside.group(1)
+
+
+def test_a_crosscoders_time_is_that_of_more_layers(client: Client) -> None:
+    """Of 2 ms a token the pass took 0.5; the rest is for one layer, and twice as much for two."""
+    a_training(
+        status="completed",
+        latest={"tokens_per_second": 500.0, "extraction_tokens_per_second": 2000.0},
+    )
+    source, asked = a_tokenization(), {"num_steps": 1000, "batch_size": 512}
+    seconds = {}
+    for architecture in ("standard", "crosscoder"):
+        config = TrainingConfig(
+            architecture=architecture, layer=1, hyperparameters=Hyperparameters(**asked)
+        )
+        found = estimate(config, source)
+        assert found is not None
+        seconds[architecture] = found.seconds
+    assert seconds["standard"] == pytest.approx(1024)
+    assert seconds["crosscoder"] == pytest.approx(512_000 * 3.5e-3)
 
 
 def test_layer_of_the_last_block_cannot_be_transcoded(client: Client) -> None:

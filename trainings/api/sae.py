@@ -36,6 +36,7 @@ class SaeOut(Schema):
     architecture: str
     model: str
     layer: int | None
+    layers: list[int]
     location: str
     ready: bool
     path: str

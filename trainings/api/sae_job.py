@@ -80,6 +80,7 @@ class FeatureOut(Schema):
     promotes: list[tuple[str, float]]
     suppresses: list[tuple[str, float]]
     neighbours: list[tuple[int, float]]
+    shares: list[tuple[int, float]]
 
 
 @router.post("/{uuid:pk}/evaluate", response={202: JobOut, 404: Errors, 422: Errors})

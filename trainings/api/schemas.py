@@ -52,6 +52,7 @@ Priority = Annotated[int, Field(strict=True, ge=PRIORITIES[0], le=PRIORITIES[1])
 _SCHEMA_WORDS = (
     "type",
     "anyOf",
+    "items",
     "enum",
     "description",
     "default",

@@ -127,8 +127,7 @@ class StartForm(forms.Form):
         if self.source is None:
             return ""
         model = re.sub(r"[^a-z0-9.]+", "-", str(self.source.model).lower()).strip("-")
-        layer = self["layer"].value() or 0
-        name = f"{model}-l{layer}-{self.chosen.value}"
+        name = f"{model}-l{self._layers()}-{self.chosen.value}"
         return f"{name}-{self._width()}"[:255]
 
     def clean(self) -> dict[str, Any]:
@@ -202,6 +201,14 @@ class StartForm(forms.Form):
         field.help_text = f"of {depth} decoder blocks, counted from 0"
         self.filled.setdefault("layer", str(depth // 2))
 
+    def _layers(self) -> str:
+        """As a name has them: 3, or of a crosscoder 3-5."""
+        named = self["layers"].value() if "layers" in self.fields else ""
+        first = str(self["layer"].value() or 0)
+        if self.chosen.spans and not named:
+            return f"{first}-{int(first) + 1}" if first.isdecimal() else first
+        return "-".join(re.findall(r"\d+", str(named))) or first
+
     def _width(self) -> str:
         text = str(self["latent_dim"].value() or "").replace(",", "")
         if not text.isdecimal() or len(text) > MOST_DIGITS or not self.facts:
@@ -215,7 +222,8 @@ class StartForm(forms.Form):
         for name, spec in FIELDS.items():
             text = str(self.cleaned_data.get(name, "")).strip()
             if text:
-                given[name] = text.replace(",", "") if GROUPED.fullmatch(text) else text
+                grouped = spec.kind != "list" and GROUPED.fullmatch(text)
+                given[name] = text.replace(",", "") if grouped else text
             elif spec.optional and name in self.fields:
                 given[name] = None
         return given
@@ -247,7 +255,7 @@ def _hyper_field(spec: FieldSpec) -> forms.Field:
             label=spec.label,
             help_text=help_text,
         )
-    mode = "numeric" if spec.kind == "int" else "decimal"
+    mode = {"int": "numeric", "float": "decimal"}.get(spec.kind, "text")
     attrs = {"inputmode": mode, "autocomplete": "off", "spellcheck": "false"}
     if spec.automatic:
         attrs["placeholder"] = spec.automatic

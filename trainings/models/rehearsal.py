@@ -13,7 +13,7 @@ from django.db.models import F
 from django.db.models.functions import Now
 
 from trainings import nudge
-from workers.engine.config import TrainingConfig
+from workers.engine.config import TrainingConfig, places, settled_layers
 
 from . import catalog
 from .lease import Leased, LeasedQuerySet, ago
@@ -144,7 +144,8 @@ class Rehearsal(Leased):
         ordering = ("-asked_at",)
 
     def __str__(self) -> str:
-        return f"{self.config.architecture.label}, layer {self.config.layer}, {self.tokenization}"
+        where = places(settled_layers(self.config))
+        return f"{self.config.architecture.label}, {where}, {self.tokenization}"
 
     @property
     def config(self) -> TrainingConfig:

@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from workers.engine.config import Architecture, Plan
+from workers.engine.config import Architecture, Plan, places
 from workers.engine.config.sae_job import FEATURES_FILE, FORMATS
 
 from .catalog import LanguageModel, Tokenization
@@ -112,6 +112,24 @@ class Sae(models.Model):
         """The layer it reads; None until an import has found out."""
         layer: int | None = self.training.layer if self.training else self.facts.get("layer")
         return layer
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The layers it reads, more than one if it is a crosscoder; none before it is known."""
+        if self.training:
+            return self.training.layers
+        one = () if self.layer is None else (self.layer,)
+        return tuple(self.facts.get("layers", one))
+
+    @property
+    def where(self) -> str:
+        """Where it reads, in words; empty before it is known."""
+        return places(self.layers) if self.layers else ""
+
+    @property
+    def spans(self) -> bool:
+        """Whether it is a crosscoder."""
+        return len(self.layers) > 1
 
     @property
     def architecture(self) -> str:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.utils.text import slugify
 
 from trainings.needs import Needs
-from workers.engine.config import TrainingConfig
+from workers.engine.config import Architecture, TrainingConfig, places, settled_layers
 
 from . import catalog
 from .lease import Leased
@@ -111,6 +111,17 @@ class Training(Leased):
     @property
     def what_it_needs(self) -> Needs:
         return Needs(**self.needs)
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """The blocks it reads: one, or those of a crosscoder."""
+        spans = Architecture(self.architecture).spans
+        return settled_layers(self.config) if spans else (self.layer,)
+
+    @property
+    def where(self) -> str:
+        """Where it reads, in words."""
+        return places(self.layers)
 
     @property
     def num_steps(self) -> int:

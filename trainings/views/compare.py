@@ -153,7 +153,7 @@ def _settings(found: list[Card]) -> Iterator[Setting]:
     yield Setting("Source", "BOS", [run.tokenization.bos for run in runs])
     limits = [show(run.tokenization.max_tokens or None) or "none" for run in runs]
     yield Setting("Source", "Token limit", limits)
-    yield Setting("Source", "Layer", [show(run.layer) for run in runs])
+    yield Setting("Source", "Layer", [show(run.layers) for run in runs])
     yield Setting("Source", "Architecture", [card.architecture for card in found])
     yield Setting("Source", "Latents", [show(card.width) for card in found])
     for section, specs in sections().items():

@@ -39,7 +39,7 @@ def estimate(config: TrainingConfig, source: Tokenization) -> Estimate | None:
     if source.model.facts is None:
         return None
     plan = Plan.of(config, source.model.facts)
-    speeds = _measured_speeds(source)
+    speeds = _measured_speeds(source, len(plan.layers))
     return Estimate(
         tokens_needed=plan.total_tokens,
         tokens_available=source.n_tokens or 0,
@@ -50,8 +50,21 @@ def estimate(config: TrainingConfig, source: Tokenization) -> Estimate | None:
     )
 
 
-def _measured_speeds(source: Tokenization) -> list[float]:
-    """Tokens per second of the newest finished runs on the same model."""
+def _measured_speeds(source: Tokenization, layers: int) -> list[float]:
+    """Tokens per second of the newest finished runs on the same model, as of so many layers."""
     runs = Training.objects.filter(model=source.model, status="completed")
-    latest = runs.order_by("-completed_at").values_list("latest", flat=True)[:RECENT_RUNS]
-    return [speed for point in latest if (speed := point.get("tokens_per_second"))]
+    newest = runs.order_by("-completed_at")[:RECENT_RUNS]
+    return [speed for run in newest if (speed := _speed(run, layers))]
+
+
+def _speed(run: Training, layers: int) -> float:
+    """A forward pass reads any number of layers; a step takes as much longer as there are more.
+
+    How much of a token's time was its step's is known where the pass was measured by itself.
+    """
+    speed: float = run.latest.get("tokens_per_second") or 0.0
+    passes: float = run.latest.get("extraction_tokens_per_second") or 0.0
+    if not speed or layers == len(run.layers):
+        return speed
+    reading = min(1 / passes, 1 / speed) if passes else 0.0
+    return 1 / (reading + (1 / speed - reading) * layers / len(run.layers))

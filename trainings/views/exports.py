@@ -54,4 +54,5 @@ def exports(sae: Sae) -> list[Export]:
     newest: dict[str, SaeJob] = {}
     for job in sae.jobs.filter(kind=SaeJob.Kind.EXPORT)[:50]:
         newest.setdefault(job.format, job)
-    return [Export(sae, format, newest.get(format)) for format in FORMATS]
+    formats = ("safetensors",) if sae.spans else FORMATS
+    return [Export(sae, format, newest.get(format)) for format in formats]

@@ -84,5 +84,6 @@ def _command(card: Card) -> str:
     parts = ["manage.py", "train", "--model", run.model.name, "--dataset", run.dataset.name]
     parts += ["--layer", str(run.layer), "--architecture", run.architecture]
     for name, value in card.changed.items():
-        parts += ["--set", f"{name}={'null' if value is None else value}"]
+        text = show(value) if isinstance(value, list) else value
+        parts += ["--set", f"{name}={'null' if value is None else text}"]
     return shlex.join(parts)

@@ -64,7 +64,8 @@ class Activations:
 class Reader:
     """Activations of parts of groups, from the shelf where they lie there, else by a forward pass.
 
-    Either way they are the same to the last bit.
+    Either way they are the same to the last bit. `beside`: those of all sites stand side by side in
+    one tensor, which is input and target.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Reader:
         forward: Forward,
         device: torch.device,
         shelf: Shelf | None = None,
+        beside: bool = False,
     ) -> None:
         self.tokens, self.groups, self.forward = tokens, groups, forward
-        self._device, self._shelf = device, shelf
+        self._device, self._shelf, self._beside = device, shelf, beside
 
     def read(self, parts: Sequence[Part], stop: Callable[[], bool] = bool) -> Activations:
         """Every usable token of the parts, in order. Raises `StopRequested` if asked to.
@@ -97,13 +99,14 @@ class Reader:
     def _gathered(
         self, parts: Sequence[Part], places: list[_Rows], stop: Callable[[], bool]
     ) -> list[Tensor]:
-        """One tensor per site; filled part by part, so that nothing lies in memory twice."""
+        """A tensor per site, or of all; filled part by part: nothing lies in memory twice."""
         held: list[Tensor] = []
         total, filled = sum(rows.stop - rows.start for rows in places), 0
         for part, rows in zip(parts, places, strict=True):
             if stop():
                 raise StopRequested
-            for index, whole in enumerate(self._group(part.group, rows.of_group)):
+            group = self._group(part.group, rows.of_group)
+            for index, whole in enumerate([torch.cat(group, 1)] if self._beside else group):
                 if index == len(held):
                     held.append(whole.new_empty((total, whole.shape[1])))
                 taken = whole[rows.start : rows.stop]

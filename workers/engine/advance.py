@@ -7,7 +7,7 @@ from .activations import Activations
 from .config import Plan
 from .normalize import Normalized
 from .resample import resample
-from .sae import Step, project, remove_parallel
+from .sae import Step
 from .schedule import learning_rate
 from .state import State
 
@@ -19,7 +19,7 @@ def advance(state: State, plan: Plan, batch: Activations) -> int:
         sae, len(batch), lambda count: _computed(state, batch, number, count)
     )
     state.optimizer.step(step.gradients, learning_rate(plan, number))
-    project(sae.weights)
+    sae.project()
     sae.observe(step)
     share = (step.loss - step.auxiliary) / step.reconstruction_loss - 1
     state.penalty.observe(number, step.l0, share)
@@ -37,7 +37,7 @@ def _computed(
     normalized = state.normalizer(batch.x, batch.y)
     coefficient = state.penalty.coefficient(number)
     step = micro.step(sae, normalized.x, normalized.y, coefficient, dead, micro_batches)
-    remove_parallel(step.gradients, sae.weights)
+    sae.remove_parallel(step.gradients)
     terms = [step.loss, step.reconstruction_loss, step.l0, step.l1]
     skip_BO = None if step.skip_BO is None else step.skip_BO + sae.weights["b_dec"]
     state.window.add(batch, normalized, step.residual_BO, terms, skip_BO)

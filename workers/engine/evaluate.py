@@ -40,14 +40,15 @@ def evaluate(
     side: Side,
     most_tokens: int | None,
     beat: Callable[[], object] = lambda: None,
+    layers: tuple[int, ...] = (),
 ) -> Evaluation:
     """Metrics over one side of a split, or over its first groups that hold `most_tokens`.
 
     `alive` counts latents that fired at least once here. `beat` is called between batches: all of
-    it may take an hour, and is no hung run.
+    it may take an hour, and is no hung run. `layers` are those of a crosscoder.
     """
     w = sae.weights
-    window = Window(len(w["b_dec"]), sae.has_skip, w["b_dec"].device)
+    window = Window(len(w["b_dec"]), sae.has_skip, w["b_dec"].device, sae.layers)
     fired_F = torch.zeros(len(w["b_enc"]), dtype=torch.int64, device=w["b_enc"].device)
     sample: Activations | None = None
     for part in side.parts():
@@ -61,7 +62,8 @@ def evaluate(
     if sample is None:
         raise ValueError("There are no contexts to evaluate on.")
     frequency_F = fired_F / window.tokens
-    return Evaluation(_metrics(window, frequency_F), frequency_F, sample)
+    metrics = _metrics(window, frequency_F) | (_by_layer(window, layers) if layers else {})
+    return Evaluation(metrics, frequency_F, sample)
 
 
 def _add(window: Window, sae: Sae, normalizer: Normalizer, batch: Activations) -> Tensor:
@@ -92,6 +94,11 @@ def _metrics(window: Window, frequency_F: Tensor) -> dict[str, Any]:
     }
     density = density_histogram(frequency_F)
     return {name: finite(value) for name, value in metrics.items()} | {"density": density}
+
+
+def _by_layer(window: Window, layers: tuple[int, ...]) -> dict[str, Any]:
+    fvus = zip(layers, window.fvu_by_layer(), strict=True)
+    return {"by_layer": [{"layer": layer, "fvu": finite(fvu)} for layer, fvu in fvus]}
 
 
 def density_histogram(frequency_F: Tensor) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from .checkpoint import replace, write_tensors
 from .config import Plan, RunSpec
 from .evaluate import Evaluation
 from .language_model import Site
-from .normalize import Normalizer
+from .normalize import Normalizer, factor
 from .sae import Sae, Weights
 from .saved import Kind, SavedSae, open_sae
 from .saved.difference import DifferentSae, difference
@@ -78,14 +78,15 @@ def export(
 
 def folded(sae: Sae, normalizer: Normalizer) -> Weights:
     """Weights that take and give raw activations, in SAELens's orientation: W_enc [D, F]."""
-    w, s_in, s_out = sae.weights, normalizer.scale_in, normalizer.scale_out
-    read = sae.activation.inference(w)
+    w, read = sae.weights, sae.activation.inference(sae.weights)
+    b_dec = w["b_dec"].double()
+    s_in, s_out = (factor(s, b_dec) for s in (normalizer.scale_in, normalizer.scale_out))
     # One matrix in float64 at a time: this must not take more memory than training did.
     weights = {
         "W_enc": read["W_enc"].to(torch.float64, copy=True).mul_(s_in).float().T,
         "b_enc": read["b_enc"],
         "W_dec": w["W_dec"].to(torch.float64, copy=True).div_(s_out).float(),
-        "b_dec": w["b_dec"].double() / s_out,
+        "b_dec": b_dec / s_out,
     }
     if "threshold" in read:
         weights["threshold"] = read["threshold"]
@@ -118,6 +119,7 @@ def _compare(folder: Path, sae: Sae, normalizer: Normalizer, sample: Activations
 def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any]) -> SavedSae:
     """The trained SAE as a reader of the folder is to find it."""
     weights, h = folded(sae, normalizer), plan.hyperparameters
+    spans, scale = plan.architecture.spans, normalizer.scale_in
     kind = Kind.JUMPRELU if "threshold" in weights else Kind.RELU
     return SavedSae(
         kind=kind if plan.top_k is None else Kind.TOPK,
@@ -126,6 +128,8 @@ def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any
         per_token=normalizer.method == "layer_norm",
         reads=Site(plan.layer, h.hook),
         writes=Site(plan.target_layer, plan.target_hook),
+        across=tuple(Site(layer, h.hook) for layer in plan.layers) if spans else (),
+        scales=scale if isinstance(scale, tuple) else (),
         metadata=metadata,
     )
 

@@ -32,7 +32,7 @@ class Opened:
         self.sae = open_sae(spec.sae_path).to(self.device)
         if self.sae.reads is None or self.sae.writes is None:
             raise TrainingError("The SAE's folder does not say which layer of the model it reads.")
-        self.sites: tuple[Site, Site] = (self.sae.reads, self.sae.writes)
+        self.sites: tuple[Site, ...] = self.sae.across or (self.sae.reads, self.sae.writes)
         self.tokens = Tokens.of_model(spec.tokens_path, spec.model_path)
         self.dtype = _dtype(spec, self.device)
         self._demand_room()
@@ -47,6 +47,11 @@ class Opened:
         real = torch.from_numpy(np.arange(m.context_length)[None, :] < lengths[:, None])
         usable = torch.from_numpy(self.tokens.usable(contexts))
         return ids.to(self.device), usable.to(self.device), real.to(self.device)
+
+    def activations(self, ids_NT: Tensor) -> Tensor:
+        """What the SAE reads [N, T, D]; those of a crosscoder's layers side by side."""
+        reads = self.sae.across or self.sites[:1]
+        return beside(self.model.activations(ids_NT, reads))
 
     def _demand_room(self) -> None:
         """The model is loaded whole here, which a training never does."""
@@ -65,11 +70,16 @@ class Opened:
 
     def _check_width(self) -> None:
         width = self.model.width()
-        if self.sae.d_in != width:
+        if self.sae.width != width:
             raise TrainingError(
-                f"The SAE reads activations of width {self.sae.d_in}, and this model's are "
+                f"The SAE reads activations of width {self.sae.width}, and this model's are "
                 f"{width} wide: it belongs to another model."
             )
+
+
+def beside(of_sites: list[Tensor]) -> Tensor:
+    """Activations [..., D] of one or more places in one tensor."""
+    return of_sites[0] if len(of_sites) == 1 else torch.cat(of_sites, -1)
 
 
 def _dtype(spec: SaeJobSpec, device: torch.device) -> torch.dtype:

@@ -99,7 +99,9 @@ class Footprint:
         held = min(h.buffer_tokens, self.n_usable)
         moments = 2 if h.moments_dtype == "bfloat16" else _FLOAT32
         state = self.parameters * (_FLOAT32 + 2 * moments)
-        in_a_pass = forward_tokens(self.device) * (_HIDDEN * plan.d_in + _INNER * self.model.inner)
+        # What was seen at other sites stays until the deepest; then all is put side by side.
+        hidden = (_HIDDEN + 3 * (len(plan.layers) - 1)) * plan.width
+        in_a_pass = forward_tokens(self.device) * (hidden + _INNER * self.model.inner)
         # Raw, normalized, and one side in double precision.
         settled = 2 * widths * _FLOAT32 + 8 * max(plan.d_in, plan.d_out)
         micro = -(-h.batch_size // cut.micro_batches)
@@ -132,6 +134,8 @@ class Footprint:
         rows = 3 * micro * plan.d_out + h.batch_size * (2 * sides + 2 * plan.d_out)
         if plan.learns_skip:  # what it gives, normalized and raw, and what it leaves
             rows += 3 * h.batch_size * plan.d_out
+        if plan.architecture.spans:  # the errors of each layer in raw space
+            rows += h.batch_size * plan.d_out
         # Before the optimizer: the product that keeps the decoder's rows at length one.
         projecting = plan.d_sae * plan.d_out
         work = max(self._work(micro) + rows * _FLOAT32, projecting * _FLOAT32)

@@ -33,14 +33,14 @@ class Reading:
     def sites(self) -> tuple[Site, ...]:
         """Where the model is read: for the input, and for the target if that is elsewhere."""
         plan = self.plan
-        read = Site(plan.layer, plan.hyperparameters.hook)
+        read = tuple(Site(layer, plan.hyperparameters.hook) for layer in plan.layers)
         target = Site(plan.target_layer, plan.target_hook)
-        return (read, target) if plan.has_own_target else (read,)
+        return (*read, target) if plan.has_own_target else read
 
     @property
     def bytes_per_token(self) -> int:
         """What one token takes, at all sites together."""
-        return len(self.sites) * self.plan.d_in * self.held.itemsize
+        return len(self.sites) * self.plan.width * self.held.itemsize
 
     @property
     def cache(self) -> CacheFolder | None:
@@ -60,7 +60,8 @@ class Reading:
     def reader(self, shelf: Shelf | None) -> Reader:
         """Reads from the shelf and from the model, which is not loaded before it is needed."""
         forward = Forward(self._load, self.tokens, self.groups, self.device, self.held)
-        return Reader(self.tokens, self.groups, forward, self.device, shelf)
+        beside = self.plan.architecture.spans
+        return Reader(self.tokens, self.groups, forward, self.device, shelf, beside)
 
     def _load(self) -> LanguageModel:
         return LanguageModel.load(self.spec.model_path, self.sites, self.device, self.computed)
@@ -86,7 +87,7 @@ class Reading:
                 context_length=self.tokens.manifest.context_length,
                 n_groups=len(self.groups),
                 n_tokens=self.tokens.manifest.n_usable,
-                bytes_per_token=self.plan.d_in * self.held.itemsize,
+                bytes_per_token=self.plan.width * self.held.itemsize,
             )
             for site in self.sites
         ]

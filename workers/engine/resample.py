@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from .sae import Sae, Step
+from .sae.spanning import normalize as normalized
 
 _ENCODER_SHARE = 0.2  # of the living rows' mean norm: small enough not to upset the others
 
@@ -31,7 +32,7 @@ def resample(sae: Sae, dead: Tensor, x_BD: Tensor, step: Step, same_space: bool,
     norms_F = w["W_enc"].norm(dim=1)
     alive_F = torch.ones_like(norms_F).index_fill_(0, dead, 0)
     size = (norms_F * alive_F).sum() / alive_F.sum().clamp_min(1)
-    w["W_dec"][dead] = missing
+    w["W_dec"][dead] = missing if sae.layers == 1 else normalized(missing.clone(), sae.layers)
     w["W_enc"][dead] = toward * (size * _ENCODER_SHARE)
     w["b_enc"][dead] = -(w["W_enc"][dead] @ mean_D)
     if "threshold" in w:

@@ -15,7 +15,7 @@ from .dead import DeadLatents
 from .diagnosis import Diagnosis
 from .metrics import Window
 from .micro import Micro
-from .normalize import Normalizer
+from .normalize import Normalizer, Scale
 from .optimizer import Optimizer
 from .order import Position
 from .sae import Sae, build, spread, start_at
@@ -59,8 +59,10 @@ class State:
             optimizer=Optimizer(sae.weights, h),
             penalty=Penalty(plan, sae.activation.penalty, device),
             dead=DeadLatents(plan.d_sae, plan.dead_window_tokens, h.dead_neuron_threshold, device),
-            window=Window(plan.d_out, sae.has_skip, device),
-            normalizer=Normalizer(h.normalize_activations, _shared(sae, h.normalize_activations)),
+            window=Window(plan.d_out, sae.has_skip, device, sae.layers),
+            normalizer=Normalizer(
+                h.normalize_activations, _shared(sae, h.normalize_activations), layers=sae.layers
+            ),
             diagnosis=Diagnosis(plan, sae.weights.get("threshold")),
             start_l0=plan.start_l0,
         )
@@ -69,7 +71,7 @@ class State:
         """Estimate the normalization on the first chunk and centre the SAE on it."""
         method, shared = self.normalizer.method, self.normalizer.shared
         some = next(first.split(ESTIMATE_TOKENS))
-        self.normalizer = Normalizer.estimate(method, shared, some.x, some.y)
+        self.normalizer = Normalizer.estimate(method, shared, some.x, some.y, self.sae.layers)
         normalized = self.normalizer(some.x, some.y)
         start_at(self.sae, normalized.x, normalized.y, self.start_l0)
         self.penalty.start(spread(self.sae.goal(normalized.x, normalized.y)))
@@ -107,8 +109,8 @@ class State:
             own = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
             part.restore(own, numbers[name])
         method, shared = self.normalizer.method, self.normalizer.shared
-        scales = numbers["scale_in"], numbers["scale_out"]
-        self.normalizer = Normalizer(method, shared, *scales)
+        scales = _scale(numbers["scale_in"]), _scale(numbers["scale_out"])
+        self.normalizer = Normalizer(method, shared, *scales, self.sae.layers)
         self.position = Position(**numbers["position"])
         self.step = numbers["step"]
         self.last_loss, self.last_fvu = numbers["last_loss"], numbers["last_fvu"]
@@ -122,6 +124,11 @@ class State:
             "diagnosis": self.diagnosis,
             "micro": self.micro,
         }
+
+
+def _scale(value: float | list[float]) -> Scale:
+    """As it was before JSON made a list of it."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _shared(sae: Sae, method: Normalization) -> bool:

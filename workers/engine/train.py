@@ -262,7 +262,9 @@ def _result(
     """Look at what there is on tokens it has never seen, and export it; the last event."""
     yield events.Phase(step=state.step, phase="evaluating")
     most = _STOPPED_EVALUATION_TOKENS if stopped else None
-    evaluation = evaluate(state.sae, state.normalizer, reader, split.held_out, most, beat)
+    layers = plan.layers if plan.architecture.spans else ()
+    side = split.held_out
+    evaluation = evaluate(state.sae, state.normalizer, reader, side, most, beat, layers)
     yield events.Phase(step=state.step, phase="exporting")
     manifest = reader.tokens.manifest
     metadata = {

@@ -19,6 +19,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "standard": ("standard", {"target_l0": 6, "sparsity_warmup_steps": 1}),
     "jumprelu": ("jumprelu", {}),
     "topk": ("standard", {"top_k_sparsity": 10.0}),
+    "crosscoder": ("crosscoder", {"target_l0": 6, "sparsity_warmup_steps": 1}),
 }
 # Without kernels of their own: the host may wait for these.
 WAITING: dict[str, tuple[str, dict[str, Any]]] = {
@@ -42,7 +43,8 @@ def make_plan(kind: str) -> Plan:
     )
     config = TrainingConfig(architecture=architecture, layer=0)
     config = config.model_copy(update={"hyperparameters": h})
-    return Plan.of(config, ModelFacts(d_model=WIDTH, n_layers=1))
+    layers = 2 if config.architecture.spans else 1
+    return Plan.of(config, ModelFacts(d_model=WIDTH // layers, n_layers=layers))
 
 
 def batch(number: int, device: torch.device) -> Activations:

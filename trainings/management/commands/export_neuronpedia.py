@@ -48,6 +48,12 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         sae = naming.sae(options["training"])
+        if sae.spans:
+            raise CommandError(
+                "Neuronpedia has a source for each layer, and a crosscoder's latents belong to "
+                f"several ({sae.where}): there is nowhere to upload them to.",
+                returncode=2,
+            )
         folder = new_folder(options["folder"])
         features = _features(sae)
         target = _target(sae, features, options)

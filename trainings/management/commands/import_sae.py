@@ -46,7 +46,7 @@ class Command(BaseCommand):
             raise CommandError(job.error_message)
         sae.refresh_from_db()
         told = {"id": str(sae.pk), "name": sae.name, "path": sae.path, **job.result}
-        say = f"{sae.pk}  {sae.name}: {sae.architecture}, layer {sae.layer}, in {sae.path}"
+        say = f"{sae.pk}  {sae.name}: {sae.architecture}, {sae.where}, in {sae.path}"
         self.stdout.write(json.dumps(told) if options["json"] else say)
 
 

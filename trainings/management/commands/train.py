@@ -14,7 +14,14 @@ from trainings.management import rehearsal, running
 from trainings.management.asking import chosen_tokenization, hyperparameters
 from trainings.management.console import quiet
 from trainings.models import Training
-from workers.engine.config import PRESETS, Architecture, ConfigError, TrainingConfig, problems
+from workers.engine.config import (
+    PRESETS,
+    Architecture,
+    ConfigError,
+    TrainingConfig,
+    problems,
+    settled_layers,
+)
 
 
 class Command(BaseCommand):
@@ -30,7 +37,12 @@ class Command(BaseCommand):
         parser.add_argument("--dataset", help="Name or id of a ready dataset.")
         parser.add_argument("--tokenization", help="Id; needed where several fit.")
         parser.add_argument("--context-length", type=int, help="Chooses among tokenizations.")
-        parser.add_argument("--layer", type=int, required=True, help="Decoder block, from 0.")
+        parser.add_argument(
+            "--layer",
+            type=int,
+            required=True,
+            help="Decoder block, from 0; of a crosscoder the first of its layers.",
+        )
         parser.add_argument(
             "--architecture",
             choices=list(Architecture),
@@ -77,7 +89,8 @@ class Command(BaseCommand):
         tokenization = chosen_tokenization(options)
         with _naming_fields():
             config = _config(options)
-            name = f"{tokenization.model}-layer{config.layer}-{config.architecture}"
+            layers = "-".join(map(str, settled_layers(config)))
+            name = f"{tokenization.model}-layer{layers}-{config.architecture}"
             return Training.objects.start(
                 name=options["name"] or name,
                 tokenization=tokenization,

@@ -10,7 +10,14 @@ from .hyperparameters import FIELDS, WITHOUT_RANGES, Architecture, Hyperparamete
 from .presets import PRESETS, Preset
 from .problem import ConfigError, Problem
 from .run import CacheSpec, RunSpec
-from .training import ModelFacts, Plan, TrainingConfig, settled_target
+from .training import (
+    ModelFacts,
+    Plan,
+    TrainingConfig,
+    places,
+    settled_layers,
+    settled_target,
+)
 
 __all__ = [
     "FIELDS",
@@ -29,9 +36,11 @@ __all__ = [
     "Section",
     "TrainingConfig",
     "check",
+    "places",
     "plan",
     "problems",
     "sections",
+    "settled_layers",
     "settled_target",
     "warnings",
 ]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from .hyperparameters import MULTIPLE_DEFAULT, MULTIPLE_MAX, MULTIPLE_MIN, Architecture
 from .problem import ConfigError, Problem
-from .training import ModelFacts, Plan, TrainingConfig, settled_target
+from .training import ModelFacts, Plan, TrainingConfig, settled_layers, settled_target
 
 # Where the product requirements end the range, and up to where more was better in
 # docs/experiments.
@@ -67,11 +67,37 @@ def _check_layers(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem
     last = model.n_layers - 1
     if config.layer > last:
         yield Problem("layer", f"The model has layers 0 to {last}; {config.layer} is beyond.")
+    elif config.architecture.spans:
+        yield from _check_span(config, last)
+    elif config.hyperparameters.layers is not None:
+        yield Problem(
+            "layers",
+            f"A {config.architecture.label} SAE reads one layer; leave this empty, or choose "
+            "Crosscoder.",
+        )
     elif settled_target(config) == "next_layer" and config.layer == last:
         yield Problem(
             "layer",
             f"The target is the layer after the one that is read, and {last} is the last; "
             f"choose at most {last - 1}.",
+        )
+
+
+def _check_span(config: TrainingConfig, last: int) -> Iterable[Problem]:
+    layers = settled_layers(config)
+    if config.hyperparameters.layers is None and layers[-1] > last:
+        yield Problem(
+            "layer",
+            f"A crosscoder reads the layer behind this one too, and {last} is the last; choose at "
+            f"most {last - 1}, or name the layers.",
+        )
+    elif layers[-1] > last:
+        yield Problem("layers", f"The model has layers 0 to {last}; {layers[-1]} is beyond.")
+    if layers[0] != config.layer:
+        yield Problem(
+            "layers",
+            f"They begin with {layers[0]}, and the training's layer is {config.layer}: the layer "
+            "must be the first of them.",
         )
 
 

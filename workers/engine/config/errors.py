@@ -21,7 +21,7 @@ def problems(error: ValidationError | ConfigError) -> list[Problem]:
             found.extend(cause.problems)
         else:
             found.append(_problem(tuple(str(part) for part in item["loc"]), item))
-    return found
+    return list(dict.fromkeys(found))  # of a list, each wrong value would say the same
 
 
 def _problem(location: tuple[str, ...], item: Any) -> Problem:
@@ -36,5 +36,7 @@ def _problem(location: tuple[str, ...], item: Any) -> Problem:
     spec = FIELDS[name]
     if spec.choices:
         return Problem(field, f"Choose one of {', '.join(spec.choices)}.")
+    if spec.kind == "list":
+        return Problem(field, "Write whole numbers with commas between them, as in 3, 5.")
     kind = "a whole number" if spec.kind == "int" else "a number"
     return Problem(field, f"Write {kind}; {spec.range_sentence}.")

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import Field
+
+Kind = Literal["int", "float", "choice", "list"]
 
 
 class Section(StrEnum):
@@ -51,7 +54,7 @@ class FieldSpec:
     name: str
     label: str
     sentence: str
-    kind: Literal["int", "float", "choice"]
+    kind: Kind
     default: Any
     optional: bool
     choices: tuple[str, ...]
@@ -79,7 +82,7 @@ class FieldSpec:
 
     def range_problem(self, value: Any) -> str:
         """What is wrong with a value of the right type; empty where nothing is."""
-        if value is None or isinstance(value, str):
+        if value is None or isinstance(value, str | tuple):
             return ""
         if not math.isfinite(value):
             return f"{value} is not a number; {self.range_sentence}."
@@ -93,13 +96,15 @@ class FieldSpec:
         return not self.only or architecture in self.only
 
 
-def show(value: float | str | None) -> str:
-    """A value as the tables show it: 16,384, 0.0001, 1e-06; empty for none.
+def show(value: float | str | Sequence[int] | None) -> str:
+    """A value as the tables show it: 16,384, 0.0001, 1e-06, a list as 3, 5; empty for none.
 
     Read back it is the same value.
     """
     if value is None or isinstance(value, str):
         return value or ""
+    if isinstance(value, Sequence):
+        return ", ".join(map(str, value))
     if isinstance(value, int) or (float(value).is_integer() and abs(value) < 1e15):
         return f"{int(value):,}"
     return repr(value)

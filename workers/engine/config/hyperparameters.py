@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
 
-from .fields import FieldSpec, Section, hyper
+from .fields import FieldSpec, Kind, Section, hyper, show
 from .problem import ConfigError, Problem
 
 MULTIPLE_MIN, MULTIPLE_MAX, MULTIPLE_DEFAULT = 2, 32, 8
@@ -31,6 +31,7 @@ class Architecture(StrEnum):
     MATRYOSHKA = "matryoshka"
     GATED = "gated"
     P_ANNEALED = "p_annealed"
+    CROSSCODER = "crosscoder"
 
     @property
     def label(self) -> str:
@@ -46,6 +47,11 @@ class Architecture(StrEnum):
     def over_batch(self) -> bool:
         """Whether its own activation keeps the K · B largest of a batch."""
         return self in (Architecture.BATCHTOPK, Architecture.MATRYOSHKA)
+
+    @property
+    def spans(self) -> bool:
+        """Whether it reads several layers of a token side by side."""
+        return self is Architecture.CROSSCODER
 
     @property
     def moves(self) -> bool:
@@ -117,6 +123,15 @@ class Hyperparameters(BaseModel):
         "MLP's output, or its attention's output.",
         section=Section.BASIC,
     )
+    layers: tuple[int, ...] | None = hyper(
+        None,
+        "The blocks that a crosscoder reads and reconstructs together, by one set of latents: two "
+        "or more, ascending, as in 3, 5; the first of them is the training's layer.",
+        section=Section.BASIC,
+        advanced=False,
+        automatic="the layer and the one behind it",
+        only=(Architecture.CROSSCODER,),
+    )
     target: Target | None = hyper(
         None,
         "What is reconstructed: what is read, the same of the next layer, or the MLP's output from "
@@ -152,6 +167,7 @@ class Hyperparameters(BaseModel):
             Architecture.TRANSCODER,
             Architecture.GATED,
             Architecture.P_ANNEALED,
+            Architecture.CROSSCODER,
         ),
     )
     l0_alpha: float = hyper(
@@ -363,6 +379,23 @@ class Hyperparameters(BaseModel):
             raise ValueError("true and false are no numbers")
         return value
 
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _listed(cls, value: Any) -> Any:
+        """A form and a command line write `3, 5`."""
+        if isinstance(value, str):
+            return value.strip("[]() ").split(",")
+        if isinstance(value, list | tuple) and any(isinstance(each, bool) for each in value):
+            raise ValueError("true and false are no numbers")
+        return value
+
+    @field_validator("layers", mode="after")
+    @classmethod
+    def _ascending(cls, value: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if value is not None and (problem := _layers_problem(value)):
+            raise ConfigError([Problem("layers", problem)])
+        return value
+
     @field_validator("*", mode="after")
     @classmethod
     def _within_range(cls, value: Any, info: ValidationInfo) -> Any:
@@ -380,6 +413,20 @@ class Hyperparameters(BaseModel):
     def changed(self) -> dict[str, Any]:
         """Only the values that differ from their defaults."""
         return {n: v for n, v in self.model_dump().items() if v != FIELDS[n].default}
+
+
+def _layers_problem(layers: tuple[int, ...]) -> str:
+    """What is wrong with them whatever the model; empty where nothing is."""
+    if len(layers) < 2:
+        return "Name at least two blocks, as in 3, 5; for one layer choose Standard."
+    if min(layers) < 0:
+        return f"Blocks are counted from 0; {min(layers)} is none."
+    if len(set(layers)) < len(layers):
+        return "Name each block once."
+    ascending = tuple(sorted(layers))
+    if layers != ascending:
+        return f"Name them in ascending order: {show(ascending)}."
+    return ""
 
 
 _LABELS = {
@@ -404,14 +451,11 @@ def _field_spec(name: str, schema: dict[str, Any]) -> FieldSpec:
     options = schema.get("anyOf", [schema])
     choices = tuple(c for option in options for c in option.get("enum", ()))
     kinds = {option.get("type") for option in options}
-    kind: Literal["int", "float", "choice"] = (
-        "choice" if choices else ("int" if "integer" in kinds else "float")
-    )
     return FieldSpec(
         name=name,
         label=_LABELS.get(name, name.replace("_", " ").capitalize()),
         sentence=schema["description"],
-        kind=kind,
+        kind=_kind(choices, kinds),
         default=Hyperparameters.model_fields[name].default,
         optional="null" in kinds,
         choices=choices,
@@ -423,6 +467,14 @@ def _field_spec(name: str, schema: dict[str, Any]) -> FieldSpec:
         automatic=schema["automatic"],
         only=tuple(schema["only"]),
     )
+
+
+def _kind(choices: tuple[str, ...], types: set[str]) -> Kind:
+    if choices:
+        return "choice"
+    if "array" in types:
+        return "list"
+    return "int" if "integer" in types else "float"
 
 
 FIELDS: dict[str, FieldSpec] = {

@@ -32,6 +32,7 @@ _STANDARD, _JUMPRELU = Architecture.STANDARD, Architecture.JUMPRELU
 _SKIP, _TRANSCODER = Architecture.SKIP, Architecture.TRANSCODER
 _BATCHTOPK, _MATRYOSHKA = Architecture.BATCHTOPK, Architecture.MATRYOSHKA
 _GATED, _P_ANNEALED = Architecture.GATED, Architecture.P_ANNEALED
+_CROSSCODER = Architecture.CROSSCODER
 # Held-out FVU, L0 and latents alive after 195,584 tokens in docs/experiments; more do better.
 _ALL: Final = (
     _preset("topk-32", _STANDARD, "FVU 0.082 at L0 32.0, 96 % alive.", top_k_sparsity=0.695),
@@ -47,6 +48,8 @@ _ALL: Final = (
     _preset("matryoshka-64", _MATRYOSHKA, "FVU 0.073 at L0 63.2, 96 % alive.", target_l0=64),
     _preset("gated-l0-64", _GATED, "FVU 0.066 at L0 62.5, 100 % alive.", target_l0=64),
     _preset("p-annealed-l0-64", _P_ANNEALED, "FVU 0.075 at L0 58.4, 99 % alive.", target_l0=64),
+    _preset("crosscoder-topk-64", _CROSSCODER, "FVU .", top_k_sparsity=1.39),
+    _preset("crosscoder-l0-64", _CROSSCODER, "FVU .", target_l0=64),
 )
 
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({preset.name: preset for preset in _ALL})

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .fields import show
 from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hook, Hyperparameters, Target
 
 _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
 # Declared after runs had been trained: at their defaults they are no part of a digest, so that the
 # checkpoints of those runs still belong to their configuration.
-_LATER = ("matryoshka_groups", "final_p", "skip")
+_LATER = ("matryoshka_groups", "final_p", "skip", "layers")
 # K of what selects over a batch where nothing names it: as sparse as SAEs usually are, and of a
 # small dictionary so few that they differ from token to token.
 _K, _LATENTS_PER_K = 64, 16
@@ -52,13 +54,15 @@ class TrainingConfig(BaseModel):
 class Plan:
     """A `TrainingConfig` with every automatic value settled for one model.
 
-    `k` is how many latents are kept of a token, of each or on average; None where a penalty
-    rules.
+    `layers` are the blocks that are read: one, or those of a crosscoder, whose activations stand
+    side by side in `d_in` and `d_out` values, `width` of each. `k` is how many latents are kept of
+    a token, of each or on average; None where a penalty rules.
     """
 
     architecture: Architecture
     hyperparameters: Hyperparameters
     layer: int
+    layers: tuple[int, ...]
     target_layer: int
     target_hook: Hook
     d_in: int
@@ -78,14 +82,16 @@ class Plan:
         h, target = config.hyperparameters, settled_target(config)
         total_tokens = h.num_steps * h.batch_size
         d_sae = h.latent_dim or MULTIPLE_DEFAULT * model.d_model
+        layers = settled_layers(config)
         return cls(
             architecture=config.architecture,
             hyperparameters=h,
             layer=config.layer,
+            layers=layers,
             target_layer=config.layer + (target == "next_layer"),
             target_hook="mlp_out" if target == "mlp_out" else h.hook,
-            d_in=model.d_model,
-            d_out=model.d_model,
+            d_in=len(layers) * model.d_model,
+            d_out=len(layers) * model.d_model,
             d_sae=d_sae,
             k=_k(config, d_sae),
             sparsity_warmup_steps=_sparsity_warmup(config),
@@ -126,8 +132,25 @@ class Plan:
         return (self.target_layer, self.target_hook) != (self.layer, self.hyperparameters.hook)
 
     @property
+    def width(self) -> int:
+        """Of the activations at one place."""
+        return self.d_in // len(self.layers)
+
+    @property
     def deepest_layer(self) -> int:
-        return max(self.layer, self.target_layer)
+        return max(*self.layers, self.target_layer)
+
+
+def settled_layers(config: TrainingConfig) -> tuple[int, ...]:
+    """The blocks that are read, ascending."""
+    if not config.architecture.spans:
+        return (config.layer,)
+    return config.hyperparameters.layers or (config.layer, config.layer + 1)
+
+
+def places(layers: Sequence[int]) -> str:
+    """Blocks in words: `layer 3`, or `layers 3, 5`."""
+    return f"layer {layers[0]}" if len(layers) == 1 else f"layers {show(layers)}"
 
 
 def settled_target(config: TrainingConfig) -> Target:

@@ -35,7 +35,7 @@ class Evaluation:
     def __init__(self, spec: SaeJobSpec) -> None:
         """Raises what `Opened` raises."""
         self.spec, self.opened = spec, Opened(spec)
-        self.sae, self.sites = self.opened.sae, self.opened.sites
+        self.sae = self.opened.sae
         self.tokens, self.model = self.opened.tokens, self.opened.model
 
     def contexts(self) -> Indices:
@@ -46,7 +46,7 @@ class Evaluation:
 
     @property
     def _one_place(self) -> bool:
-        return self.sites[0] == self.sites[1]
+        return not self.sae.is_transcoder
 
     def run(self, progress: Progress) -> dict[str, Any]:
         contexts, splice = self.contexts(), Splice()
@@ -62,12 +62,16 @@ class Evaluation:
         done = sum(len(batch) for batch in spliced)
         for batch in self._batches(contexts[done:], _PASS_TOKENS):
             ids, usable, _ = self.opened.batch(batch)
-            self._keep(held, self.model.activations(ids, self.sites), usable)
+            self._keep(held, self._seen(ids), usable)
             progress(0.95, "Reading activations")
         x = torch.cat(held[0])
         y = x if self._one_place else torch.cat(held[1])
         beat = partial(progress, 0.95, "Comparing")
-        found = quality(self.sae, x, y, beat).read() | splice.read() | geometry(self.sae, beat)
+        own, replaced = quality(self.sae, x, y, beat).read(), splice.read()
+        found = own | replaced | geometry(self.sae, beat)
+        if self.sae.across:
+            pairs = zip(own["by_layer"], replaced["by_layer"], strict=True)
+            found["by_layer"] = [layer | spliced for layer, spliced in pairs]
         found |= {
             "device": self.opened.device.type,
             "dtype": dtype_name(self.opened.dtype),
@@ -77,7 +81,9 @@ class Evaluation:
     def _spliced(self, contexts: Indices) -> list[Indices]:
         """The contexts on which the model runs to its end, by passes."""
         length = self.tokens.manifest.context_length
-        tokens = self.spec.splice_tokens or _SPLICE_TOKENS.get(self.opened.device.type, 8192)
+        # Passes are one, and two for each place; an SAE has one place.
+        usual = _SPLICE_TOKENS.get(self.opened.device.type, 8192) * 3 // (1 + 2 * self.sae.layers)
+        tokens = self.spec.splice_tokens or usual
         count = max(1, tokens // length)
         most = max(1, _LOGITS_BYTES // (4 * self.model.vocabulary))
         return list(self._batches(contexts[:count], min(most, _PASS_TOKENS)))
@@ -86,6 +92,12 @@ class Evaluation:
         size = max(1, tokens // self.tokens.manifest.context_length)
         for start in range(0, len(contexts), size):
             yield contexts[start : start + size]
+
+    def _seen(self, ids_NT: Tensor) -> list[Tensor]:
+        """What the model gives where the SAE reads and, if elsewhere, where it writes."""
+        if self._one_place:
+            return [self.opened.activations(ids_NT)]
+        return self.model.activations(ids_NT, self.opened.sites)
 
     def _keep(self, held: list[list[Tensor]], seen: list[Tensor], usable_NT: Tensor) -> None:
         """The activations an SAE sees, in memory of the processor."""

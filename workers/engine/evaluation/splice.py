@@ -13,6 +13,13 @@ measure is of a place that carries nothing at all. A transcoder is put in the pl
 computes: its output replaces what the model has where it writes, from what the model has where it
 reads.
 
+A crosscoder is put in the place of one layer at a time, with what it gives for that layer from the
+model's own activations at all of its layers; `by_layer` has each, and the figures without a layer
+are those of its last one. Only there has the model computed everything that the crosscoder reads:
+at an earlier layer its reconstruction knows what the later blocks will make of the stream, so a
+figure says how well that layer is reconstructed, and not that the model could run so. All layers at
+once are not replaced: the last one's reconstruction would hide the others.
+
 Shapes: N contexts, T positions, D and O widths, V vocabulary.
 """
 
@@ -21,12 +28,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from ..language_model import Site
+from ..opened import beside
 from ..saved import SavedSae
 from ..whole_model import WholeModel
 
@@ -39,51 +49,23 @@ _TOKENS = 512
 
 
 @dataclass
-class Splice:
-    """Sums over tokens, and over contexts for the standard errors."""
+class _Place:
+    """Sums of one place over tokens, and over contexts for the standard errors."""
 
     _sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(_NAMES, 0.0))
     _per_context: list[tuple[float, float, float]] = field(default_factory=list)
     _tokens: int = 0
     _kl_tokens: int = 0
 
-    @torch.no_grad()
     def add(
-        self,
-        model: WholeModel,
-        sae: SavedSae,
-        ids_NT: Tensor,
-        usable_NT: Tensor,
-        real_NT: Tensor,
-        beat: Callable[[], object],
-    ) -> list[Tensor]:
-        """Add contexts. `usable` are the positions an SAE sees, `real` those that are no padding.
-
-        Returns what the model gave where the SAE reads and writes, [N, T, D] and [N, T, O].
-        """
-        reads, writes = sae.reads, sae.writes
-        assert reads is not None
-        assert writes is not None
-        clean_NTV, held = model.logits_and(ids_NT, (reads, writes))
-        beat()
-        counted_NT = usable_NT[:, :-1] & real_NT[:, 1:]
-        log_p_NTV = _log_softmax_(clean_NTV)
-        clean_ce = _ce(log_p_NTV, ids_NT)[counted_NT]
-        whole = y_hat(sae, held[0], held[1], usable_NT)
-        instead: tuple[Callable[[Tensor], Tensor], ...] = (lambda _: whole, torch.zeros_like)
-        ces, kls = [clean_ce], []
-        for replace in instead:
-            beat()
-            log_q_NTV = _log_softmax_(model.logits_with(ids_NT, writes, replace))
-            ces.append(_ce(log_q_NTV, ids_NT)[counted_NT])
-            kls.append(_kl(log_p_NTV, log_q_NTV)[usable_NT])
-            beat()
+        self, counted_NT: Tensor, usable_NT: Tensor, ces: list[Tensor], kls: list[Tensor]
+    ) -> None:
+        """Cross-entropies at the counted positions; KL [N, T]."""
         for name, values in zip(_NAMES, (*ces, *kls), strict=True):
             self._sums[name] += float(values.double().sum())
         self._kl_tokens += int(usable_NT.sum())
         self._tokens += int(counted_NT.sum())
         self._keep_contexts(counted_NT, *ces)
-        return held
 
     def _keep_contexts(self, counted_NT: Tensor, *ces: Tensor) -> None:
         starts = [0, *counted_NT.sum(1).cumsum(0).tolist()]
@@ -118,6 +100,61 @@ class Splice:
         ratio = left.sum() / lost.sum()
         residual = left - ratio * lost
         return float(math.sqrt(n / (n - 1) * float(residual.square().sum())) / abs(lost.sum()))
+
+
+class Splice:
+    """What it costs at every place that an SAE writes to."""
+
+    def __init__(self) -> None:
+        self._places: dict[Site, _Place] = {}
+
+    @torch.no_grad()
+    def add(
+        self,
+        model: WholeModel,
+        sae: SavedSae,
+        ids_NT: Tensor,
+        usable_NT: Tensor,
+        real_NT: Tensor,
+        beat: Callable[[], object],
+    ) -> list[Tensor]:
+        """Add contexts. `usable` are the positions an SAE sees, `real` those that are no padding.
+
+        Returns what the model gave where the SAE reads and writes, [N, T, D] and [N, T, O].
+        """
+        reads, writes = sae.reads, sae.writes
+        assert reads is not None
+        assert writes is not None
+        clean_NTV, held = model.logits_and(ids_NT, sae.across or (reads, writes))
+        if sae.across:
+            held = [beside(held)] * 2
+        beat()
+        counted_NT = usable_NT[:, :-1] & real_NT[:, 1:]
+        log_p_NTV = _log_softmax_(clean_NTV)
+        clean_ce = _ce(log_p_NTV, ids_NT)[counted_NT]
+        whole = y_hat(sae, held[0], held[1], usable_NT)
+        parts = whole.chunk(sae.layers, -1)
+        for site, part in zip(sae.across or (writes,), parts, strict=True):
+            given = partial(_given, part.contiguous())
+            ces, kls = [clean_ce], []
+            for replace in (given, torch.zeros_like):
+                beat()
+                log_q_NTV = _log_softmax_(model.logits_with(ids_NT, site, replace))
+                ces.append(_ce(log_q_NTV, ids_NT)[counted_NT])
+                kls.append(_kl(log_p_NTV, log_q_NTV)[usable_NT])
+                beat()
+            self._places.setdefault(site, _Place()).add(counted_NT, usable_NT, ces, kls)
+        return held
+
+    def read(self) -> dict[str, Any]:
+        """Of the last place; with several, `by_layer` has each."""
+        found = [{"layer": site.layer, **place.read()} for site, place in self._places.items()]
+        last = {name: value for name, value in found[-1].items() if name != "layer"}
+        return last if len(found) == 1 else last | {"by_layer": found}
+
+
+def _given(instead_NTO: Tensor, _: Tensor) -> Tensor:
+    return instead_NTO
 
 
 def _log_softmax_(logits_NTV: Tensor) -> Tensor:

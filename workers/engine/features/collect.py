@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..config.sae_job import FEATURES_FILE, SaeJobSpec
-from ..language_model import Site, dtype_name
+from ..language_model import dtype_name
 from ..opened import Opened
 from ..order import Groups, Indices
 from ..vocabulary import Vocabulary
@@ -71,24 +71,21 @@ def read_text(opened: Opened, tokens: int, progress: Progress) -> Found:
     sae, length = opened.sae, opened.tokens.manifest.context_length
     contexts = Groups.of(opened.tokens, 1).contexts[: max(1, tokens // length)]
     examples, counted = TopExamples(sae.d_sae, opened.device), Activity(sae.d_sae, opened.device)
-    reads = (opened.sites[0],)
     step = max(1, _PASS_TOKENS // length)
     for start in range(0, len(contexts), step):
         some = contexts[start : start + step]
-        for numbers, z_NTF, usable_NT in _latents(opened, some, reads):
+        for numbers, z_NTF, usable_NT in _latents(opened, some):
             examples.add(torch.from_numpy(numbers).to(opened.device), z_NTF)
             counted.add(z_NTF[usable_NT])
         progress(_TEXT * (start + len(some)) / len(contexts), "Reading the text")
     return Found(examples, counted, len(contexts))
 
 
-def _latents(
-    opened: Opened, contexts: Indices, reads: tuple[Site, ...]
-) -> Iterator[tuple[Indices, Tensor, Tensor]]:
+def _latents(opened: Opened, contexts: Indices) -> Iterator[tuple[Indices, Tensor, Tensor]]:
     """Context numbers, z [N, T, F] and what of it the SAE sees, in blocks that fit into memory."""
     sae = opened.sae
     ids, usable_NT, _ = opened.batch(contexts)
-    x_NTD = opened.model.activations(ids, reads)[0]
+    x_NTD = opened.activations(ids)
     N, T = ids.shape
     rows = max(1, _LATENT_BYTES // (4 * T * sae.d_sae))
     for start in range(0, N, rows):
@@ -104,7 +101,8 @@ def _features(opened: Opened, found: Found, progress: Progress) -> Iterator[Feat
     W_dec = opened.sae.W_dec
     beat = partial(progress, _TEXT, "Comparing directions")
     blocks = []
-    for block in logit_effects(opened.model.unembedding(), W_dec):
+    # Of a crosscoder what it writes to its last layer, the nearest to the logits.
+    for block in logit_effects(opened.model.unembedding(), W_dec[:, -opened.sae.width :]):
         blocks.append(block)
         beat()
     effects = [_numpy(torch.cat(part)) for part in zip(*blocks, strict=True)]
@@ -125,6 +123,9 @@ class _Writer:
         self._context, self._position = _numpy(examples.context), _numpy(examples.position)
         self._fired, self._mean = _numpy(counted.fired_F), _numpy(counted.mean_F)
         self._max, self._histogram = _numpy(counted.max_F), _numpy(counted.histogram_FH)
+        self._across = [site.layer for site in opened.sae.across]
+        norms_FL = opened.sae.layer_norms
+        self._shares = _numpy(norms_FL / norms_FL.sum(1, keepdim=True).clamp_min(1e-12))
 
     def __iter__(self) -> Iterator[Feature]:
         for latent in self._fired.nonzero()[0].tolist():
@@ -147,6 +148,10 @@ class _Writer:
                 (self._words[i], rounded(e)) for i, e in zip(least_ids, least, strict=True)
             ],
             neighbours=[(int(i), rounded(c)) for i, c in zip(others, cosines, strict=True)],
+            shares=[
+                (layer, rounded(share))
+                for layer, share in zip(self._across, self._shares[latent], strict=False)
+            ],
         )
 
     def _words_with(self, ids: Any, effects: Any) -> list[tuple[str, float]]:

@@ -64,7 +64,7 @@ def _latents(opened: Opened, ids: list[int]) -> Tensor:
     m = opened.tokens.manifest
     lead = [m.bos_id] if m.bos and m.bos_id is not None else []
     ids_1T = torch.tensor([[*lead, *ids]], device=opened.device)
-    x_1TD = opened.model.activations(ids_1T, (opened.sites[0],))[0]
+    x_1TD = opened.activations(ids_1T)
     z_TF: Tensor = opened.sae.encode(x_1TD[0, len(lead) :].float())
     return z_TF
 

@@ -18,7 +18,7 @@ import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,6 +72,8 @@ class Feature:
     `examples`: each {"tokens": [...], "values": [...], "peak": index, "context": number}, the
     strongest first. `histogram`: counts of activations from 2^(start + i / per_octave) on.
     `promotes` and `suppresses`: [token, effect on its logit]. `neighbours`: [latent, cosine].
+    `shares`, of a crosscoder: [layer, share of the latent's decoder norms], each norm as a part of
+    that layer's size; empty of any other, and in tables from before there were crosscoders.
     """
 
     id: int
@@ -84,6 +86,7 @@ class Feature:
     promotes: list[tuple[str, float]]
     suppresses: list[tuple[str, float]]
     neighbours: list[tuple[int, float]]
+    shares: list[tuple[int, float]] = field(default_factory=list)
 
     @property
     def peaks(self) -> list[tuple[str, float]]:

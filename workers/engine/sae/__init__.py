@@ -6,6 +6,7 @@ Legend of shapes: B tokens, D input width, O target width, F latents, K active l
 from .base import Sae, project, remove_parallel
 from .batchtopk import BatchTopK
 from .build import build, spread, start_at
+from .crosscoder import Crosscoder
 from .gated import Gated
 from .jumprelu import JumpRelu
 from .matryoshka import Matryoshka
@@ -17,6 +18,7 @@ from .transcoder import Transcoder
 
 __all__ = [
     "BatchTopK",
+    "Crosscoder",
     "Gated",
     "JumpRelu",
     "Matryoshka",

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import Plan
-from . import cpu, gpu
+from . import cpu, gpu, spanning
 from .activation import Activation
 from .dense import Products
 from .step import Step, Weights
@@ -22,10 +22,18 @@ class Sae(ABC):
     has_skip: ClassVar[bool] = False
 
     def __init__(
-        self, weights: Weights, activation: Activation, products: torch.dtype | None = None
+        self,
+        weights: Weights,
+        activation: Activation,
+        products: torch.dtype | None = None,
+        layers: int = 1,
     ) -> None:
-        """`products` is the dtype a training step multiplies in; None for the weights' own."""
+        """`products` is the dtype a training step multiplies in; None for the weights' own.
+
+        `layers` are those whose activations stand side by side in input and target.
+        """
         self.weights = weights
+        self.layers = layers
         self.activation = activation
         self.products = Products(products)
 
@@ -75,6 +83,17 @@ class Sae(ABC):
         step.gradients["W_skip"] = products.product(g_BO.T, x_BD)
         return replace(step, skip_BO=skip_BO)
 
+    def remove_parallel(self, gradients: Weights) -> None:
+        """Take out of W_dec's gradient what would only lengthen its rows."""
+        if self.layers == 1:
+            remove_parallel(gradients, self.weights)
+        else:
+            spanning.remove_radial(gradients["W_dec"], self.weights["W_dec"], self.layers)
+
+    def project(self) -> None:
+        """Back to what the equations assume."""
+        project(self.weights, self.layers)
+
     def observe(self, step: Step) -> None:
         """Tell a step that was taken, once, after the weights have followed it."""
         self.activation.observe(step.seen)
@@ -95,10 +114,12 @@ def remove_parallel(gradients: Weights, weights: Weights) -> None:
         g_FO.addcmul_((g_FO * W_FO).sum(1, keepdim=True), W_FO, value=-1)
 
 
-def project(weights: Weights) -> None:
-    """Back to what the equations assume: unit rows of W_dec, θ ≥ 0."""
+def project(weights: Weights, layers: int = 1) -> None:
+    """Back to what the equations assume: unit rows of W_dec, over layers on average, and θ ≥ 0."""
     W_FO = weights["W_dec"]
-    if W_FO.is_cpu:
+    if layers > 1:
+        spanning.normalize(W_FO, layers)
+    elif W_FO.is_cpu:
         cpu.normalize(W_FO)
     elif gpu.usable(W_FO.device):
         gpu.normalize(W_FO)

@@ -10,6 +10,7 @@ from . import dense
 from .activation import Activation
 from .base import Sae, project
 from .batchtopk import BatchTopK
+from .crosscoder import Crosscoder
 from .gate import Gate
 from .gated import Gated
 from .jump import Jump
@@ -37,6 +38,7 @@ _CLASSES: dict[Architecture, type[Sae]] = {
     Architecture.MATRYOSHKA: Matryoshka,
     Architecture.GATED: Gated,
     Architecture.P_ANNEALED: PAnnealed,
+    Architecture.CROSSCODER: Crosscoder,
 }
 
 
@@ -47,7 +49,7 @@ def build(plan: Plan, device: torch.device, products: torch.dtype | None = None)
     for name, value in activation.running.items():
         activation.running[name] = value.to(device)
     weights = {name: value.to(device) for name, value in _weights(plan, activation).items()}
-    return kind(weights, activation, products)
+    return kind(weights, activation, products, len(plan.layers))
 
 
 def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> None:
@@ -129,7 +131,10 @@ def _activation(plan: Plan, kind: type[Sae]) -> Activation:
 
 
 def _weights(plan: Plan, activation: Activation) -> Weights:
-    """Tied: W_enc = W_dec · 2D/F, so that the first reconstruction is of the data's size."""
+    """Tied: W_enc = W_dec · 2D/F, so that the first reconstruction is of the data's size.
+
+    D is the width of one layer, since a crosscoder's rows have norm 1 at each.
+    """
     generator = torch.Generator().manual_seed(plan.hyperparameters.seed)
     W_dec = torch.randn(plan.d_sae, plan.d_out, generator=generator)
     weights = {
@@ -138,8 +143,8 @@ def _weights(plan: Plan, activation: Activation) -> Weights:
         "W_dec": W_dec.clone(),
         "b_dec": torch.zeros(plan.d_out),
     }
-    project(weights)
-    weights["W_enc"] = weights["W_dec"] * (2 * plan.d_in / plan.d_sae)
+    project(weights, len(plan.layers))
+    weights["W_enc"] = weights["W_dec"] * (2 * plan.width / plan.d_sae)
     if isinstance(activation, Jump):
         weights["threshold"] = torch.full((plan.d_sae,), plan.first_threshold)
     if plan.learns_skip:

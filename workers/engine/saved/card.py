@@ -66,6 +66,7 @@ def markdown(
         f"## Loading it\n\n```python\n{loading_snippet(format, place, source)}\n```",
         _equations(sae),
         _section("Evaluation", _table(_numbers(facts.evaluation))),
+        _section("Each layer", _by_layer(facts.evaluation)),
         _section("Training", _training(facts)),
         _section("Hyperparameters", _table(_hyperparameters(facts.hyperparameters))),
         _section("Files", _files(proof)),
@@ -107,7 +108,9 @@ def _literal(text: str) -> str:
 
 
 def _front_matter(facts: Facts, sae: SavedSae, format: Format) -> str:
-    kind = "transcoder" if sae.is_transcoder else "sparse-autoencoder"
+    kind = "crosscoder" if sae.across else "sparse-autoencoder"
+    if sae.is_transcoder:
+        kind = "transcoder"
     told: dict[str, Any] = {
         "library_name": _LIBRARIES.get(format),
         "license": facts.licence,
@@ -120,6 +123,8 @@ def _front_matter(facts: Facts, sae: SavedSae, format: Format) -> str:
 
 
 def _introduction(facts: Facts, sae: SavedSae) -> str:
+    if sae.across:
+        return _introduction_across(facts, sae)
     what = "transcoder" if sae.is_transcoder else "sparse autoencoder"
     kind = f" ({escaped(facts.architecture)})" if facts.architecture else ""
     of = f" for {escaped(facts.model)}" if facts.model else ""
@@ -127,6 +132,16 @@ def _introduction(facts: Facts, sae: SavedSae) -> str:
     reads = f"It reads `{lens_name(sae.reads)}`" if sae.reads else "Where it reads is not known"
     writes = f" and gives `{lens_name(sae.writes)}`" if sae.writes else ""
     return f"A {what}{kind}{of}, with {sizes}. {reads}{writes}, in TransformerLens's words."
+
+
+def _introduction_across(facts: Facts, sae: SavedSae) -> str:
+    of = f" for {escaped(facts.model)}" if facts.model else ""
+    places = ", ".join(f"`{lens_name(site)}`" for site in sae.across)
+    return (
+        f"A crosscoder{of}: {sae.d_sae:,} latents that read and reconstruct {sae.layers} layers of "
+        f"a token together, {sae.width:,} values each: {places}, in TransformerLens's words. "
+        "Neither SAELens nor sparsify can load it; its tensors have a side for the layer."
+    )
 
 
 def _equations(sae: SavedSae) -> str:
@@ -145,8 +160,25 @@ def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield title, f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
+def _by_layer(evaluation: dict[str, Any]) -> str:
+    """Of a crosscoder; of what is above, FVU and its like are means, CE and KL the last layer's."""
+    layers = evaluation.get("by_layer", ())
+    lines = ["| layer | FVU | CE recovered |", "|---|---|---|"]
+    for each in layers:
+        cells = (each.get(name) for name in ("fvu", "ce_recovered"))
+        written = " | ".join("" if value is None else f"{value:.4g}" for value in cells)
+        lines.append(f"| {each['layer']} | {written} |")
+    told = (
+        "Above, what measures a reconstruction is the mean over these layers; cross-entropy and KL "
+        "are those of the last, with its reconstruction alone in its place."
+    )
+    return "\n".join([told, "", *lines]) if layers else ""
+
+
 def _hyperparameters(values: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for name, value in values.items():
+        if isinstance(value, list):
+            value = ", ".join(map(str, value))
         if isinstance(value, bool | int | float | str):
             yield escaped(name), escaped(str(value))
 

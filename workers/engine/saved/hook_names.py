@@ -71,4 +71,6 @@ def metadata_with_hooks(sae: SavedSae) -> dict[str, Any]:
         found["hook_name_out"] = lens_name(sae.writes)
     elif sae.writes:
         found.pop("hook_name_out", None)
+    if sae.across:
+        found["hook_names"] = [lens_name(site) for site in sae.across]
     return found

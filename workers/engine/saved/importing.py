@@ -53,8 +53,11 @@ def facts(sae: SavedSae) -> dict[str, Any]:
     kind = {"relu": "ReLU", "jumprelu": "JumpReLU", "topk": f"TopK {sae.k}"}[sae.kind.value]
     skip = "skip transcoder" if sae.W_skip is not None else "transcoder"
     moves = sae.is_transcoder or sae.W_skip is not None
+    layers = {"layers": [site.layer for site in sae.across]} if sae.across else {}
+    what = "crosscoder" if sae.across else skip if moves else ""
     return {
-        "architecture": f"{kind} {skip}" if moves else kind,
+        "architecture": f"{kind} {what}".strip(),
+        **layers,
         "layer": sae.reads.layer,
         "hook": sae.reads.hook,
         "target_layer": sae.writes.layer,
@@ -67,6 +70,10 @@ def facts(sae: SavedSae) -> dict[str, Any]:
 def _placed(sae: SavedSae, place: Place | None) -> SavedSae:
     if place is None:
         return sae
+    if sae.across:
+        raise TrainingError(
+            "A crosscoder's folder says itself which layers it reads; name no layer and no hook."
+        )
     reads = Site(place.layer, place.hook)
     writes = sae.writes if sae.is_transcoder and sae.writes else reads
     return replaced(sae, reads=reads, writes=writes)
@@ -77,12 +84,12 @@ def _check(sae: SavedSae, model: ModelFolder) -> None:
         raise TrainingError(
             "The SAE's folder does not say where in the model it reads; name the layer and hook."
         )
-    if sae.d_in != model.d_model:
+    if sae.width != model.d_model:
         raise TrainingError(
-            f"The SAE reads activations of width {sae.d_in}, and this model's are "
+            f"The SAE reads activations of width {sae.width}, and this model's are "
             f"{model.d_model} wide: it belongs to another model."
         )
-    deepest = max(sae.reads.layer, sae.writes.layer)
+    deepest = max(site.layer for site in (sae.reads, sae.writes, *sae.across))
     if deepest >= model.n_layers:
         raise TrainingError(
             f"The SAE belongs to layer {deepest}, and this model has {model.n_layers} layers, "

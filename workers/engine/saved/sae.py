@@ -32,6 +32,10 @@ class SavedSae:
     a TopK, `W_skip` [O, D] of a skip transcoder. `per_token`: x is brought to mean 0 and deviation
     1 for each token, and ŷ back with the moments of x, or of y where `reads` is not `writes`.
     `reads` and `writes` say where in the model; None where the folder does not tell.
+
+    A crosscoder is `across` several places: x, y and with them D and O are their activations side
+    by side, each of `width` values, normalized each by itself; `reads` and `writes` are the first.
+    `scales` are the factors it was trained with, E‖s x‖ = √width, by which its norms compare.
     """
 
     kind: Kind
@@ -45,6 +49,8 @@ class SavedSae:
     per_token: bool = False
     reads: Site | None = None
     writes: Site | None = None
+    across: tuple[Site, ...] = ()
+    scales: tuple[float, ...] = ()
     metadata: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -58,6 +64,24 @@ class SavedSae:
     @property
     def d_out(self) -> int:
         return self.W_dec.shape[1]
+
+    @property
+    def layers(self) -> int:
+        """Parts of x, one for each layer."""
+        return len(self.across) or 1
+
+    @property
+    def width(self) -> int:
+        """Of the activations that are read at one place."""
+        return self.d_in // self.layers
+
+    @property
+    def layer_norms(self) -> Tensor:
+        """[F, L], norms of what a latent writes to each layer, as a part of that layer's size."""
+        parts_FLD = self.W_dec.view(self.d_sae, self.layers, -1)
+        scales = self.scales or (1.0,) * self.layers
+        norms_FL: Tensor = parts_FLD.norm(dim=2) * torch.tensor(scales, device=self.W_dec.device)
+        return norms_FL
 
     @property
     def is_transcoder(self) -> bool:
@@ -96,7 +120,7 @@ class SavedSae:
     def _normalized(self, x_BD: Tensor, y_BO: Tensor) -> Any:
         method = "layer_norm" if self.per_token else "none"
         shared = self.W_skip is not None or not self.is_transcoder
-        return Normalizer(method, shared)(x_BD, y_BO)  # type: ignore[arg-type]
+        return Normalizer(method, shared, layers=self.layers)(x_BD, y_BO)  # type: ignore[arg-type]
 
     def _activated(self, pre_BF: Tensor) -> Tensor:
         if self.kind is Kind.TOPK:

@@ -47,6 +47,11 @@ def write(sae: SavedSae, folder: Path) -> Path:
 
 def _architecture(sae: SavedSae) -> str:
     """SAELens's name for it. Raises `CannotExport` where there is none."""
+    if sae.across:
+        raise CannotExport(
+            "SAELens has no crosscoders, and no place for an SAE that reads several layers",
+            "export it as plain safetensors",
+        )
     if not sae.is_transcoder and sae.W_skip is None and sae.d_in == sae.d_out:
         return _SAES[sae.kind]
     name = "skip transcoder" if sae.W_skip is not None else "transcoder"

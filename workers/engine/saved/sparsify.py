@@ -36,6 +36,11 @@ def write(sae: SavedSae, folder: Path) -> Path:
 def _check(sae: SavedSae) -> None:
     """Raises `CannotExport` where sparsify would compute something else, or could not be told."""
     elsewhere = "export it to SAELens or as plain safetensors"
+    if sae.across:
+        raise CannotExport(
+            "sparsify has no crosscoders: it names an SAE by the one layer that it belongs to",
+            "export it as plain safetensors",
+        )
     if sae.kind is not Kind.TOPK:
         raise CannotExport(f"sparsify has TopK SAEs only, and this is a {sae.kind}", elsewhere)
     if sae.per_token:

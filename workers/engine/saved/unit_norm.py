@@ -18,8 +18,13 @@ def with_unit_rows(sae: SavedSae) -> SavedSae:
     """The same ŷ from latents times n, the norm of their rows: W_enc n, b_enc n, θ n, W_dec / n.
 
     Rows of zeros stay. Raises `CannotExport` for a TopK with different norms: it takes the largest
-    pre-activations, and these would be others.
+    pre-activations, and these would be others; and for a crosscoder, which has a norm per layer.
     """
+    if sae.across:
+        raise CannotExport(
+            "A crosscoder's latent has a norm at each layer, and how they compare is what it says",
+            "export it as it is",
+        )
     norm_F = _norms(sae)
     scaled: dict[str, Tensor] = {
         "W_enc": sae.W_enc.double() * norm_F,
