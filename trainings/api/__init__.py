@@ -2,7 +2,8 @@
 
 from .catalog import datasets, models, tokenizations
 from .sae import router as saes
+from .sae_compare import router as sae_comparisons
 from .sae_job import router as sae_jobs
 from .training import router
 
-__all__ = ["datasets", "models", "router", "sae_jobs", "saes", "tokenizations"]
+__all__ = ["datasets", "models", "router", "sae_comparisons", "sae_jobs", "saes", "tokenizations"]

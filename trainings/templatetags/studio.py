@@ -59,6 +59,14 @@ def fixed(value: Any, places: int) -> str:
 
 
 @register.filter
+def figure(value: Any, form: str) -> str:
+    """A figure of a scorecard, as its entry says that it is written."""
+    if form == "count":
+        return count(value)
+    return number(value) if form == "number" else fixed(value, 4)
+
+
+@register.filter
 def coordinate(value: float) -> str:
     """A coordinate of a drawing."""
     return f"{value:.1f}"

@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from trainings import rights
+from trainings.evaluations import Evaluations
 from trainings.models import Sae, SaeJob, Tokenization
 from trainings.scorecard import scorecard
 from workers.engine.features import FeatureTable, UnreadableTable
@@ -38,7 +39,7 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
         "running": [job for job in jobs if job.under_way],
         "listed": _listed(request, shown),
         "read": _read(request, found),
-        "others": _elsewhere(found),
+        "others": Evaluations([found]).elsewhere(found),
         "exports": exports(found),
         "collecting": any(j.under_way and j.kind == SaeJob.Kind.FEATURES for j in jobs),
         "evaluating": any(j.under_way and j.kind == SaeJob.Kind.EVALUATE for j in jobs),
@@ -83,16 +84,6 @@ def shown_jobs(sae: Sae) -> list[SaeJob]:
     for job in jobs.defer("result", "text")[:50]:
         newest.setdefault(job.key, job)
     return [job for job in newest.values() if job.under_way or job.status == "failed"]
-
-
-def _elsewhere(sae: Sae) -> list[SaeJob]:
-    """Its newest evaluation on each text other than its own; an earlier step was another SAE."""
-    done = sae.jobs.filter(kind=SaeJob.Kind.EVALUATE, status=SaeJob.Status.DONE, step=sae.step)
-    newest: dict[UUID, SaeJob] = {}
-    for job in done.select_related("tokenization__dataset", "tokenization__model"):
-        newest.setdefault(job.tokenization_id, job)
-    newest.pop(sae.text.pk, None)
-    return list(newest.values())
 
 
 def _read(request: HttpRequest, sae: Sae) -> TextRead | None:
