@@ -15,7 +15,7 @@ from .scorecard import GROUPS, Entry, Shown, measured
 
 # Nearer than this, two figures are the same.
 _ALIKE = 1e-9
-_UNKNOWN = "not known"
+UNKNOWN = "not known"
 
 
 @dataclass(frozen=True)
@@ -63,9 +63,9 @@ class FigureGroup:
 def facts(saes: Sequence[Sae]) -> Iterator[Setting]:
     """What each SAE is, and what is known of how it was trained."""
     yield Setting("SAE", "Model", [str(sae.language_model) for sae in saes])
-    yield Setting("SAE", "Place", [sae.place or _UNKNOWN for sae in saes])
-    yield Setting("SAE", "Architecture", [sae.architecture or _UNKNOWN for sae in saes])
-    yield Setting("SAE", "Latents", [show(sae.width) or _UNKNOWN for sae in saes])
+    yield Setting("SAE", "Place", [sae.place or UNKNOWN for sae in saes])
+    yield Setting("SAE", "Architecture", [sae.architecture or UNKNOWN for sae in saes])
+    yield Setting("SAE", "Latents", [show(sae.width) or UNKNOWN for sae in saes])
     yield Setting("SAE", "From", [sae.location or "a training here" for sae in saes])
     yield Setting("Training", "Text", [_trained_on(sae) for sae in saes])
     yield Setting("Training", "Tokens", [_trained_tokens(sae) for sae in saes])
@@ -103,7 +103,7 @@ def obstacles(columns: Sequence[Measured]) -> list[str]:
     if len({sae.place.rpartition(" → ")[2] for sae in saes}) > 1:
         found.append(
             "They reconstruct different places of the model: FVU, cosine and what zeros cost are "
-            "those of different activations."
+            "those of different activations, and compare only at one place."
         )
     return found
 
@@ -142,17 +142,17 @@ def _best(worth: Sequence[float | None]) -> set[int]:
 
 
 def _trained_on(sae: Sae) -> str:
-    return str(sae.training.dataset) if sae.training else _UNKNOWN
+    return str(sae.training.dataset) if sae.training else UNKNOWN
 
 
 def _trained_tokens(sae: Sae) -> str:
     if not sae.training:
-        return _UNKNOWN
+        return UNKNOWN
     return show(sae.step * sae.training.config.hyperparameters.batch_size)
 
 
 def _hyperparameter(sae: Sae, name: str) -> str:
     if not sae.training:
-        return _UNKNOWN
+        return UNKNOWN
     value: Any = getattr(sae.training.config.hyperparameters, name)
     return show(value) or "–"

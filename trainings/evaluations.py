@@ -80,6 +80,12 @@ class Evaluations:
         """The text on which most were measured; None where none was on any."""
         return next((text for text, _ in self.texts()), None)
 
+    @property
+    def shared(self) -> Tokenization | None:
+        """The text that is each one's own; None where theirs differ."""
+        own = {sae.text.pk for sae in self.saes}
+        return self._texts[own.pop()] if len(own) == 1 else None
+
     def _figures(self, sae: Sae, text: UUID) -> Mapping[str, Any]:
         if text == sae.text.pk:
             own: Mapping[str, Any] = sae.evaluation

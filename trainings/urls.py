@@ -83,6 +83,7 @@ urlpatterns = [
     path("saes/<uuid:sae_id>/remove", saes.remove, name="remove_sae"),
     path("saes/<uuid:sae_id>", sae.sae, name="sae"),
     path("saes/<uuid:sae_id>/jobs", sae_jobs.jobs, name="sae_jobs"),
+    path("saes/<uuid:sae_id>/jobs/dismiss", sae_jobs.dismiss, name="dismiss_job"),
     path("saes/<uuid:sae_id>/evaluate", sae_jobs.evaluate, name="evaluate_sae"),
     path("saes/<uuid:sae_id>/collect", sae_jobs.collect, name="collect_features"),
     path("saes/<uuid:sae_id>/export", sae_jobs.export, name="export_sae"),

@@ -108,11 +108,11 @@ def test_jobs_renew_themselves_and_ask_for_the_page_once_one_has_ended(
 ) -> None:
     job = a_job(sae, status="running", progress=0.4, progress_note="Splicing")
     answer = client.get(f"/saes/{sae.pk}/jobs?shown={job.pk}", headers={"HX-Request": "true"})
-    assert "HX-Refresh" not in answer.headers
+    assert "HX-Trigger" not in answer.headers
     assert "40 %" in answer.content.decode()
     SaeJob.objects.update(status="failed", error_message="It has no layer 9.")
     answer = client.get(f"/saes/{sae.pk}/jobs?shown={job.pk}", headers={"HX-Request": "true"})
-    assert answer.headers["HX-Refresh"] == "true"
+    assert answer.headers["HX-Trigger"] == "sae:changed"
     assert "It has no layer 9." in page(client, sae)
     a_job(sae, status="done")
     assert "It has no layer 9." not in page(client, sae)

@@ -19,11 +19,11 @@ from trainings.models import Sae
 from workers.engine.config import ConfigError, Problem
 from workers.engine.config.hyperparameters import Hook
 
-from .schemas import Errors, Text
+from .schemas import Errors
 
 router = Router()
 # The largest that a column of layers holds.
-LAST_LAYER = 2**31 - 1
+Layer = Annotated[int, Query(ge=0, le=2**31 - 1)]
 
 
 class SaeOut(Schema):
@@ -101,8 +101,8 @@ class FileOut(Schema):
 def list_saes(
     request: HttpRequest,
     model_id: UUID | None = None,
-    architecture: Annotated[Text, Query(max_length=100)] = "",
-    layer: Annotated[int | None, Query(ge=0, le=LAST_LAYER)] = None,
+    architecture: Annotated[str, Query(max_length=100)] = "",
+    layer: Layer | None = None,
     hook: Hook | None = None,
     imported: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
@@ -113,7 +113,7 @@ def list_saes(
     if model_id:
         found = found.of_model(model_id)
     if architecture:
-        found = found.of_architecture(architecture)
+        found = found.of_architecture(architecture.replace("\x00", ""))
     if layer is not None:
         found = found.at_layer(layer)
     if hook:

@@ -16,7 +16,7 @@ from trainings.models import LanguageModel, Sae, Tokenization
 from trainings.pareto import Chosen, Point, plane, saes_of
 from workers.engine.config.hyperparameters import Hook
 
-from .sae import LAST_LAYER, SaeOut
+from .sae import Layer, SaeOut
 from .schemas import Errors
 
 router = Router()
@@ -89,12 +89,14 @@ class PointOut(Schema):
 class PlaneOut(Schema):
     """`tokenization_id` is what all were measured on; null for each on its own.
 
-    `missing` are ids of those that were not measured on it.
+    `missing` are ids of those that were not measured on it; `obstacles` say why points do not
+    compare.
     """
 
     tokenization_id: UUID | None
     items: list[PointOut]
     missing: list[UUID]
+    obstacles: list[str]
 
 
 @router.get("/compare", response={200: ComparisonOut, 404: Errors, 422: Errors})
@@ -126,9 +128,9 @@ def pareto(
     model_id: UUID,
     tokenization_id: UUID | None = None,
     own: bool = False,
-    layer: Annotated[int | None, Query(ge=0, le=LAST_LAYER)] = None,
+    layer: Layer | None = None,
     hook: Hook | None = None,
-    width: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+    width: Annotated[int, Query(ge=1, le=2**31 - 1)] | None = None,
 ) -> dict[str, Any]:
     """A model's evaluated SAEs, the newest 500 at most, from the sparsest to the densest.
 
@@ -143,6 +145,7 @@ def pareto(
         "tokenization_id": found.text and found.text.pk,
         "items": [_point(point, found.fvu_front, found.ce_front) for point in found.points],
         "missing": [each.sae.pk for each in found.missing],
+        "obstacles": obstacles([point.measured for point in found.points]),
     }
 
 

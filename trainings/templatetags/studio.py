@@ -13,6 +13,8 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
 from trainings import rights
+from trainings.tokens import Token
+from trainings.tokens import told as told_tokens
 from trainings.tokens import visible as visible_token
 
 register = template.Library()
@@ -88,6 +90,12 @@ def share(value: Any) -> str:
 def visible(text: str) -> str:
     """A token with its line ends made visible."""
     return visible_token(text)
+
+
+@register.filter
+def told(tokens: list[Token]) -> str:
+    """The strongest of a text's tokens in words."""
+    return told_tokens(tokens)
 
 
 @register.filter

@@ -33,6 +33,7 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
         "sae": found,
         "groups": scorecard(found.evaluation),
         "density": density(found),
+        "on_which": ", on tokens held out from its training" if found.training else "",
         "may_change": rights.may_change(request.user, found.training or found),
         "texts": Tokenization.objects.ready().filter(model=found.language_model),
         "jobs": jobs,
@@ -78,12 +79,17 @@ def _listed(request: HttpRequest, shown: SaeCard) -> FeaturePage | None:
 
 def shown_jobs(sae: Sae) -> list[SaeJob]:
     """What is under way, and the newest failure of each kind that nothing has mended since."""
-    newest: dict[str, SaeJob] = {}
+    shown, known = [], set()
     jobs = sae.jobs.select_related("tokenization__dataset", "tokenization__model")
     # What a probe found is as long as its text, and this is asked for every second.
     for job in jobs.defer("result", "text")[:50]:
-        newest.setdefault(job.key, job)
-    return [job for job in newest.values() if job.under_way or job.status == "failed"]
+        # A failed text is mended by trying any other.
+        subject = job.kind if job.kind == SaeJob.Kind.PROBE else job.key
+        failed = job.status == SaeJob.Status.FAILED and subject not in known
+        known.add(subject)
+        if job.under_way or failed:
+            shown.append(job)
+    return shown
 
 
 def _read(request: HttpRequest, sae: Sae) -> TextRead | None:

@@ -15,7 +15,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from trainings import rights
-from trainings.comparison import facts, figures, obstacles
+from trainings.comparison import UNKNOWN, facts, figures, obstacles
 from trainings.evaluations import Evaluations, Measured
 from trainings.models import Sae, Tokenization
 from trainings.pareto import Point, drawn
@@ -56,6 +56,7 @@ def compare(request: HttpRequest) -> HttpResponse:
     context = {
         "columns": columns,
         "facts": list(facts(saes)) if saes else [],
+        "unknown": UNKNOWN,
         "groups": figures(measured),
         "obstacles": obstacles(measured),
         "text": text,
@@ -91,7 +92,7 @@ def _there(ids: Sequence[UUID]) -> list[Sae]:
 
 
 def _text(request: HttpRequest, evaluations: Evaluations) -> Tokenization | None:
-    """The one the address names; else the one on which all were measured; else each one's own."""
+    """The one the address names; else the one that all have in common; else each one's own."""
     texts, wanted = evaluations.texts(), request.GET.get("on", "")
     if wanted == "own":
         return None
@@ -102,7 +103,7 @@ def _text(request: HttpRequest, evaluations: Evaluations) -> Tokenization | None
         found: Tokenization | None = ready.filter(pk=named[0], model__in=models).first()
         if found and len(models) == 1:
             return found
-    return next((text for text, n in texts if n == len(evaluations.saes)), None)
+    return evaluations.shared or next((t for t, n in texts if n == len(evaluations.saes)), None)
 
 
 def _texts(evaluations: Evaluations) -> list[tuple[Tokenization, int]]:

@@ -14,6 +14,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from trainings import rights
+from trainings.comparison import obstacles
 from trainings.evaluations import Evaluations, Measured
 from trainings.models import LanguageModel, Sae, Tokenization
 from trainings.pareto import MOST, Chosen, Grouping, Plane, group_of, plane, saes_of
@@ -89,6 +90,7 @@ def pareto(request: HttpRequest) -> HttpResponse:
         "rows": [(point, marks[group_of(point.sae, looked.by)]) for point in found.points],
         "missing": [_missing(request, each) for each in found.missing[:MAX_NAMED]],
         "more": max(0, len(found.missing) - MAX_NAMED),
+        "obstacles": obstacles([point.measured for point in found.points]),
         "any_ce": any(point.ce_lost is not None for point in found.points),
         "most": MOST if len(saes) == MOST else None,
     }
