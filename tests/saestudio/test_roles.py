@@ -69,7 +69,11 @@ def rows() -> dict[str, str]:
         own_text=run.tokenization,
         owner=ada,
     )
+    job = SaeJob.objects.create(
+        sae=sae, kind="export", tokenization=run.tokenization, status="failed", owner=ada
+    )
     return {
+        "job": str(job.pk),
         "imported": str(imported.pk),
         "training_id": str(run.pk),
         "checkpoint_id": str(checkpoint.pk),
@@ -214,6 +218,7 @@ API_OWNED = (
     ("post", "saes/{sae}/evaluate", {}),
     ("post", "saes/{sae}/collect-features", {}),
     ("post", "saes/{sae}/exports", {"format": "saelens"}),
+    ("delete", "saes/{sae}/jobs/{job}", None),
 )
 API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "trainings", {}),
