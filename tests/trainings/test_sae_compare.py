@@ -78,11 +78,8 @@ def test_figures_of_one_text_stand_side_by_side_and_the_best_is_marked(
 def test_latents_are_told_as_shares_of_each_ones_width(
     client: Client, trained: Sae, theirs: Sae
 ) -> None:
-    # 25 of 8 · d_model, and 5 of 256.
-    assert row(compare(client, trained, theirs), "Dead") == [
-        f"{2500 / trained.width:.3g}%",
-        "*1.95%",
-    ]
+    # 25 of 256, and 5 of 512.
+    assert row(compare(client, trained, theirs), "Dead") == ["9.77%", "*0.977%"]
 
 
 def test_what_they_are_is_marked_where_it_differs(
