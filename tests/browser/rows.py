@@ -499,8 +499,12 @@ def several_saes() -> None:
         figures = EVALUATION | MEASURED | better
         path = f"/data/sae/trainings/{i}a9c/attempt-1/sae"
         Sae.objects.create(training=run, path=path, format="saelens", step=1000, evaluation=figures)
-    for name, k, fvu in (("layers.5", 32, 0.094), ("layers.5-wide", 64, 0.0712)):
+    for name, k, figures in (
+        ("layers.5", 32, {"l0": 32.0, "fvu": 0.094, "explained_variance": 0.906}),
+        ("layers.5-wide", 64, {}),
+    ):
         facts = {"architecture": f"TopK {k}", "layer": 5, "hook": "resid_post", "d_sae": 18432}
+        latents = {"alive": 18_120, "dead": 312, "ce_recovered": 0.9871}
         Sae.objects.create(
             own_name=name,
             own_model=own.model,
@@ -509,7 +513,5 @@ def several_saes() -> None:
             facts=facts | {"target_layer": 5, "target_hook": "resid_post"},
             path=f"/data/sae/saes/{name}/sae",
             format="saelens",
-            evaluation=EVALUATION | MEASURED | {"l0": float(k), "fvu": fvu, "ce_recovered": 0.9871}
-            if k == 32
-            else {},
+            evaluation=EVALUATION | MEASURED | latents | figures if figures else {},
         )
