@@ -19,7 +19,15 @@ from ninja.throttling import AuthRateThrottle
 
 from saestudio.errors import SENTENCES, unknown
 from templates_app.api import router as templates
-from trainings.api import datasets, models, sae_jobs, saes, tokenizations, workers
+from trainings.api import (
+    datasets,
+    models,
+    sae_comparisons,
+    sae_jobs,
+    saes,
+    tokenizations,
+    workers,
+)
 from trainings.api import router as trainings
 from workers.engine.config import ConfigError, Problem
 
@@ -117,6 +125,7 @@ api.add_router("/models", models, tags=["models"])
 api.add_router("/datasets", datasets, tags=["datasets"])
 api.add_router("/tokenizations", tokenizations, tags=["tokenizations"])
 api.add_router("/saes", saes, tags=["SAEs"])
+api.add_router("/saes", sae_comparisons, tags=["SAEs"])
 api.add_router("/saes", sae_jobs, tags=["SAEs"])
 api.add_router("/workers", workers, tags=["workers"])
 

@@ -92,6 +92,21 @@ def an_sae(folder: Path, **changes: Any) -> Sae:
     return Sae.objects.create(training=training, path=str(folder), **(usual | changes))
 
 
+def an_imported_sae(name: str = "theirs", **changes: Any) -> Sae:
+    """One that was taken in, without files."""
+    text = a_tokenization()
+    usual: dict[str, Any] = {
+        "own_name": name,
+        "own_model": text.model,
+        "own_text": text,
+        "location": f"EleutherAI/sae-x/{name}",
+        "facts": {"architecture": "TopK 32", "layer": 1, "hook": "resid_post", "d_sae": 512},
+        "format": "saelens",
+        "path": f"/{name}",
+    }
+    return Sae.objects.create(**(usual | changes))
+
+
 # What the engine finds at the end of a training.
 EVALUATION = {
     "tokens": 32_895,

@@ -28,6 +28,13 @@ def changeable(user: Any, rows: QuerySet[Any], pk: UUID | str) -> Any:
     return demand(user, get_object_or_404(rows, pk=pk))
 
 
+def demand_job(user: Any, job: Any) -> Any:
+    """A job over an SAE that is theirs, or over their SAE. Raises PermissionDenied otherwise."""
+    if job.owner_id != user.pk:
+        demand(user, job.sae.training or job.sae)
+    return job
+
+
 def demand(user: Any, row: Any) -> Any:
     """The row. Raises PermissionDenied where it is another's."""
     if reason := refusal(user, row):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+# How many of the strongest are told in words.
+TOLD = 3
 # Shades that the stylesheet has, from none to the strongest.
 SHADES = 9
 _VISIBLE = {"\n": "↵", "\t": "⇥", "\r": "␍"}
@@ -28,6 +30,12 @@ def shaded(
         Token(visible(text), value, _shade(value, largest), i == peak)
         for i, (text, value) in enumerate(zip(tokens, values, strict=True))
     ]
+
+
+def told(tokens: Sequence[Token]) -> str:
+    """The strongest of them in words, for whoever sees no shades; empty where none is active."""
+    active = sorted((token for token in tokens if token.shade), key=lambda token: -token.value)
+    return ", ".join(f"“{token.text.strip()}” {token.value:.3g}" for token in active[:TOLD])
 
 
 def visible(text: str) -> str:

@@ -80,9 +80,17 @@ export class Explorer {
   }
 }
 
-// One run's line and name, as they stand above a chart of several.
+// One run's line and name, or a group's mark, as they stand above a chart of several.
 function drawKey(pen, item, y) {
-  const line = getComputedStyle(item.querySelector(".swatch line"));
+  if (item.dataset.shape) drawMark(pen, item, y);
+  else drawLine(pen, getComputedStyle(item.querySelector(".swatch line")), y);
+  pen.fillStyle = variable("--text");
+  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  pen.textBaseline = "middle";
+  pen.fillText(item.querySelector(".legend-name").textContent, 42, y);
+}
+
+function drawLine(pen, line, y) {
   pen.strokeStyle = line.stroke;
   pen.setLineDash(line.strokeDasharray === "none" ? [] : line.strokeDasharray.split(",").map(parseFloat));
   pen.lineWidth = 3;
@@ -90,10 +98,11 @@ function drawKey(pen, item, y) {
   pen.moveTo(12, y);
   pen.lineTo(34, y);
   pen.stroke();
-  pen.fillStyle = variable("--text");
-  pen.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-  pen.textBaseline = "middle";
-  pen.fillText(item.querySelector(".legend-name").textContent, 42, y);
+}
+
+function drawMark(pen, item, y) {
+  pen.fillStyle = pen.strokeStyle = getComputedStyle(item.querySelector(".mark")).color;
+  Chart.helpers.drawPoint(pen, { pointStyle: item.dataset.shape, radius: 5, borderWidth: 1 }, 23, y);
 }
 
 // The chart as a picture, on the page's own background.

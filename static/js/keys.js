@@ -1,5 +1,6 @@
-// Keys of the Trainings page: n starts a training, / searches, j and k move between cards, x selects
-// the one that has the focus, Shift and x all up to it, c compares those, ? lists them.
+// Keys of the Trainings page and the list of SAEs: n starts a training, / searches, j and k move
+// between cards or rows, x selects the one that has the focus, Shift and x all up to it, c compares
+// those, ? lists them.
 
 import { showDialog } from "./dialog.js";
 import { compare, pick } from "./select.js";
@@ -9,16 +10,16 @@ function typing(element) {
 }
 
 function here() {
-  return document.activeElement.closest("#cards [data-run]");
+  return document.activeElement.closest("#cards [data-run], #saes [data-sae]");
 }
 
 function move(by) {
-  const titles = [...document.querySelectorAll("#cards [data-run] h2 a")];
+  const titles = [...document.querySelectorAll("#cards [data-run] h2 a, #saes [data-sae] th a")];
   if (!titles.length) return;
-  const at = titles.indexOf(here()?.querySelector("h2 a"));
+  const at = titles.indexOf(here()?.querySelector("h2 a, th a"));
   const next = at < 0 ? 0 : Math.min(titles.length - 1, Math.max(0, at + by));
   titles[next].focus();
-  titles[next].closest("[data-run]").scrollIntoView({ block: "nearest" });
+  titles[next].closest("[data-run], [data-sae]").scrollIntoView({ block: "nearest" });
 }
 
 const KEYS = {

@@ -1,8 +1,9 @@
-// Cards chosen for what is done to many: a click, x for one, Shift and x or click up to another.
+// Cards, or rows of SAEs, chosen for what is done to many: a click, x for one, Shift and x or click up to another.
 
 import { notice } from "./notices.js";
 
 const MOST = 8;
+const CHOICE = "[data-run], [data-sae]";
 const count = document.getElementById("picked");
 let last = null;
 
@@ -12,7 +13,7 @@ function boxes() {
 
 function show() {
   const chosen = boxes().filter((box) => box.checked);
-  for (const box of boxes()) box.closest("[data-run]").classList.toggle("picked-card", box.checked);
+  for (const box of boxes()) box.closest(CHOICE).classList.toggle("picked-card", box.checked);
   count.hidden = !chosen.length;
   count.textContent = `${chosen.length} selected`;
 }
@@ -39,11 +40,12 @@ export function pick(card, range) {
 export function compare() {
   if (!count) return;
   const ids = boxes().filter((box) => box.checked).map((box) => box.value);
+  const button = document.querySelector("[data-compare-chosen]");
   if (ids.length < 2 || ids.length > MOST) {
-    notice("info", `Select two to ${MOST} trainings to compare; ${ids.length || "none"} ${ids.length === 1 ? "is" : "are"} selected.`);
+    notice("info", `Select two to ${MOST} ${button.dataset.compareChosen} to compare; ${ids.length || "none"} ${ids.length === 1 ? "is" : "are"} selected.`);
     return;
   }
-  location.assign(`${document.querySelector("[data-compare-chosen]").formAction}?ids=${ids.join(",")}`);
+  location.assign(`${button.formAction}?ids=${ids.join(",")}`);
 }
 
 if (count) {

@@ -477,3 +477,41 @@ def an_sae(name: str = "smollm2-135m-l3-topk-8x") -> Sae:
         density = {**EVALUATION["density"], "counts": counts, "never": 300 - step // 5}
         run.densities.create(step=step, tokens=step * 512, density=density)
     return sae
+
+
+def several_saes() -> None:
+    """Five trained at two places, two taken in, and one that nobody has evaluated yet."""
+    own = a_tokenization()
+    for i, (architecture, layer, l0, fvu) in enumerate(
+        (
+            ("jumprelu", 5, 24.0, 0.112),
+            ("jumprelu", 5, 61.3, 0.061),
+            ("batchtopk", 5, 32.0, 0.089),
+            ("batchtopk", 5, 64.0, 0.066),
+            ("standard", 11, 88.5, 0.143),
+        )
+    ):
+        name = f"smollm2-135m-l{layer}-{architecture}-{round(l0)}"
+        run = a_run(name, architecture=architecture, layer=layer, status="completed", attempt=1)
+        give_points(run, 1000, better=1 + i / 4)
+        better = {"l0": l0, "fvu": fvu, "explained_variance": 1 - fvu, "dead": 40 + 30 * i}
+        better |= {"alive": 4608 - 40 - 30 * i, "ce_recovered": 0.9985 - fvu / 9}
+        figures = EVALUATION | MEASURED | better
+        path = f"/data/sae/trainings/{i}a9c/attempt-1/sae"
+        Sae.objects.create(training=run, path=path, format="saelens", step=1000, evaluation=figures)
+    for name, k, figures in (
+        ("layers.5", 32, {"l0": 32.0, "fvu": 0.094, "explained_variance": 0.906}),
+        ("layers.5-wide", 64, {}),
+    ):
+        facts = {"architecture": f"TopK {k}", "layer": 5, "hook": "resid_post", "d_sae": 18432}
+        latents = {"alive": 18_120, "dead": 312, "ce_recovered": 0.9871}
+        Sae.objects.create(
+            own_name=name,
+            own_model=own.model,
+            own_text=own,
+            location=f"EleutherAI/sae-smollm2/{name}",
+            facts=facts | {"target_layer": 5, "target_hook": "resid_post"},
+            path=f"/data/sae/saes/{name}/sae",
+            format="saelens",
+            evaluation=EVALUATION | MEASURED | latents | figures if figures else {},
+        )

@@ -95,8 +95,37 @@ def test_a_failed_job_says_why_and_the_page_goes_on(page: Any, stage: Studio) ->
         ".update(status='failed', error_message='The disk is full.')"
     )
     page.get_by_text("The disk is full.").first.wait_for()
-    assert page.get_by_role("button", name="Write for SAELens").is_enabled()
+    button = page.get_by_role("button", name="Write for SAELens")
+    wait_for(button.is_enabled, "the part with the button")
     assert page.get_by_role("tab", name="Use it").get_attribute("aria-selected") == "true"
+
+
+def test_a_text_being_typed_stays_when_another_job_ends(page: Any, stage: Studio) -> None:
+    page.get_by_role("button", name="Evaluate again").click()
+    page.get_by_text("waiting for a worker").wait_for()
+    page.get_by_role("tab", name="Try a text").click()
+    field = page.get_by_label("Text", exact=True).last
+    field.fill("half a sen")
+    stage.python(
+        f"{MODELS}sae = Sae.objects.get(); sae.evaluation['fvu'] = 0.1234; sae.save();"
+        "SaeJob.objects.filter(kind='evaluate').update(status='done', progress=1.0)"
+    )
+    page.locator("#sae-figures", has_text="0.123").wait_for()
+    assert field.input_value() == "half a sen"
+    assert field.evaluate("element => element === document.activeElement")
+    assert page.get_by_role("tab", name="Try a text").get_attribute("aria-selected") == "true"
+
+
+def test_a_failure_is_dismissed(page: Any, stage: Studio) -> None:
+    page.get_by_role("button", name="Evaluate again").click()
+    page.get_by_text("waiting for a worker").wait_for()
+    stage.python(
+        f"{MODELS}SaeJob.objects.filter(kind='evaluate')"
+        ".update(status='failed', error_message='It has no layer 9.')"
+    )
+    page.get_by_text("It has no layer 9.").wait_for()
+    page.get_by_role("button", name="Dismiss the failure of evaluation").click()
+    page.get_by_text("It has no layer 9.").wait_for(state="detached")
 
 
 def test_a_text_is_sent_and_waited_for(page: Any, stage: Studio) -> None:

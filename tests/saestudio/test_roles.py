@@ -79,8 +79,12 @@ def rows() -> dict[str, str]:
         owner=ada,
     )
     worker = Worker.objects.create(kind="trainer", host="here", pid=1)
+    job = SaeJob.objects.create(
+        sae=sae, kind="export", tokenization=run.tokenization, status="failed", owner=ada
+    )
     return {
         "worker": str(worker.pk),
+        "job": str(job.pk),
         "imported": str(imported.pk),
         "training_id": str(run.pk),
         "checkpoint_id": str(checkpoint.pk),
@@ -235,6 +239,7 @@ API_OWNED = (
     ("post", "saes/{sae}/evaluate", {}),
     ("post", "saes/{sae}/collect-features", {}),
     ("post", "saes/{sae}/exports", {"format": "saelens"}),
+    ("delete", "saes/{sae}/jobs/{job}", None),
 )
 API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "trainings", {}),

@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from tests.engine.test_features import a_feature
 from tests.people import somebody
-from tests.rows import EVALUATION, an_sae
+from tests.rows import EVALUATION, an_imported_sae, an_sae
 from trainings.models import LanguageModel, Sae, SaeJob, Tokenization
-from trainings.tokens import shaded, visible
+from trainings.tokens import shaded, told, visible
 from workers.engine.features import table
 
 pytestmark = pytest.mark.django_db
@@ -141,14 +141,65 @@ def test_jobs_renew_themselves_and_ask_for_the_page_once_one_has_ended(
 ) -> None:
     job = a_job(sae, status="running", progress=0.4, progress_note="Splicing")
     answer = client.get(f"/saes/{sae.pk}/jobs?shown={job.pk}", headers={"HX-Request": "true"})
-    assert "HX-Refresh" not in answer.headers
+    assert "HX-Trigger" not in answer.headers
     assert "40 %" in answer.content.decode()
     SaeJob.objects.update(status="failed", error_message="It has no layer 9.")
     answer = client.get(f"/saes/{sae.pk}/jobs?shown={job.pk}", headers={"HX-Request": "true"})
-    assert answer.headers["HX-Refresh"] == "true"
+    assert answer.headers["HX-Trigger"] == "sae:changed"
     assert "It has no layer 9." in page(client, sae)
     a_job(sae, status="done")
     assert "It has no layer 9." not in page(client, sae)
+
+
+def test_only_the_newest_failure_of_a_text_is_shown(client: Client, sae: Sae, nudges: Any) -> None:
+    a_job(sae, "probe", text="first", status="failed", error_message="It ended.")
+    a_job(sae, "probe", text="second", status="failed", error_message="It ended, too.")
+    found = page(client, sae)
+    assert "It ended, too." in found
+    assert "It ended." not in found
+    a_job(sae, "probe", text="third", status="done")
+    assert "It ended" not in page(client, sae)
+
+
+def test_a_failure_is_dismissed_with_those_it_stands_for(
+    client: Client, sae: Sae, nudges: Any
+) -> None:
+    for _ in range(2):
+        job = a_job(sae, status="failed", error_message="It has no layer 9.")
+    other = a_job(sae, "features", status="failed", error_message="The disk is full.")
+    assert page(client, sae).count('title="Dismiss"') == 2
+    client.post(f"/saes/{sae.pk}/jobs/dismiss", {"job": str(job.pk)})
+    assert list(SaeJob.objects.all()) == [other]
+    for wrong in ("x", ""):
+        answer = client.post(f"/saes/{sae.pk}/jobs/dismiss", {"job": wrong})
+        assert answer.status_code == 404
+
+
+def test_what_is_under_way_is_not_dismissed(client: Client, sae: Sae, nudges: Any) -> None:
+    job = a_job(sae)
+    client.post(f"/saes/{sae.pk}/jobs/dismiss", {"job": str(job.pk)})
+    assert SaeJob.objects.get() == job
+
+
+def test_another_members_failure_stays_unless_it_is_ones_own(sae: Sae, nudges: Any) -> None:
+    type(sae.training).objects.update(owner=somebody("ada"))
+    client = Client()
+    client.force_login(somebody("bob"))
+    theirs = a_job(sae, status="failed", error_message="It has no layer 9.")
+    assert 'title="Dismiss"' not in page(client, sae)
+    address = f"/saes/{sae.pk}/jobs/dismiss"
+    assert client.post(address, {"job": str(theirs.pk)}).status_code == 403
+    own = a_job(sae, "probe", text="mine", status="failed", owner=somebody("bob"))
+    assert client.post(address, {"job": str(own.pk)}).status_code == 302
+    assert SaeJob.objects.get() == theirs
+
+
+def test_what_was_held_out_is_said_only_where_it_is_known(client: Client, sae: Sae) -> None:
+    assert "held out from its training" in page(client, sae)
+    theirs = an_imported_sae(evaluation=EVALUATION | {"ce_recovered": 0.9})
+    found = page(client, theirs)
+    assert "whether it was trained on them is not known" in found
+    assert "held-out" not in found
 
 
 def test_an_export_is_written_and_its_proof_shown(client: Client, sae: Sae, nudges: Any) -> None:
@@ -240,6 +291,7 @@ def test_a_text_is_read_once_and_shown_in_shades(client: Client, sae: Sae, nudge
     raw = client.get(f"/saes/{sae.pk}?text={job.pk}").content.decode()
     assert "Latent 7" in raw
     assert 'class="shade-9" title="2.000"> &lt;os&gt;' in raw
+    assert "Strongest: “&lt;os&gt;” 2. In:" in raw
     assert "only its beginning was read" in raw
     assert "Latent 7" not in page(client, sae, "?text=nonsense")
 
@@ -262,3 +314,9 @@ def test_tokens_are_shaded_by_share_of_the_largest() -> None:
     assert [token.shade for token in found] == [0, 1, 9]
     assert [token.peak for token in found] == [False, False, True]
     assert visible("a\n\tb") == "a↵⇥b"
+
+
+def test_the_strongest_tokens_are_told_in_words() -> None:
+    found = shaded(["a", " b", "c", "d", "e"], [0.5, 4.0, 0.0, 1.25, 0.1], 4.0)
+    assert told(found) == "“b” 4, “d” 1.25, “a” 0.5"
+    assert told(shaded(["a"], [0.0], 4.0)) == ""

@@ -2,8 +2,18 @@
 
 from .catalog import datasets, models, tokenizations
 from .sae import router as saes
+from .sae_compare import router as sae_comparisons
 from .sae_job import router as sae_jobs
 from .training import router
 from .worker import router as workers
 
-__all__ = ["datasets", "models", "router", "sae_jobs", "saes", "tokenizations", "workers"]
+__all__ = [
+    "datasets",
+    "models",
+    "router",
+    "sae_comparisons",
+    "sae_jobs",
+    "saes",
+    "tokenizations",
+    "workers",
+]

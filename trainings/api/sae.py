@@ -17,17 +17,21 @@ from trainings import imports, rights
 from trainings.forms import ImportForm
 from trainings.models import Sae
 from workers.engine.config import ConfigError, Problem
+from workers.engine.config.hyperparameters import Hook
 
 from .schemas import Errors
 
 router = Router()
+# The largest that a column of layers holds.
+Layer = Annotated[int, Query(ge=0, le=2**31 - 1)]
 
 
 class SaeOut(Schema):
-    """`evaluation` was measured on tokens never trained on; `export` names the files' format.
+    """`evaluation` was measured on the tokenization `tokenization_id`; `export` names the format.
 
-    One that was imported has no training, the `location` it came from, and is `ready` once it was
-    read and fits its model.
+    Of one that was trained here these are tokens held out from its training. Whether one that was
+    imported was trained on them nobody knows. It has no training, the `location` it came
+    from, and is `ready` once it was read and fits its model.
     """
 
     id: UUID
@@ -35,16 +39,28 @@ class SaeOut(Schema):
     name: str
     architecture: str
     model: str
+    model_id: UUID
     layer: int | None
     layers: list[int]
+    hook: str
+    width: int | None
     location: str
     ready: bool
     path: str
     format: str
     step: int
+    tokenization_id: UUID
     evaluation: dict[str, Any]
     export: dict[str, Any]
     created_at: datetime
+
+    @staticmethod
+    def resolve_model_id(sae: Sae) -> UUID:
+        return sae.language_model.pk
+
+    @staticmethod
+    def resolve_tokenization_id(sae: Sae) -> UUID:
+        return sae.text.pk
 
     @staticmethod
     def resolve_architecture(sae: Sae) -> str:
@@ -86,13 +102,25 @@ class FileOut(Schema):
 def list_saes(
     request: HttpRequest,
     model_id: UUID | None = None,
+    architecture: Annotated[str, Query(max_length=100)] = "",
+    layer: Layer | None = None,
+    hook: Hook | None = None,
+    imported: bool | None = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
 ) -> dict[str, Any]:
-    """Newest first."""
+    """Newest first; `architecture` as an SAE's own field has it, `imported` from elsewhere."""
     found = _saes()
     if model_id:
         found = found.of_model(model_id)
+    if architecture:
+        found = found.of_architecture(architecture.replace("\x00", ""))
+    if layer is not None:
+        found = found.at_layer(layer)
+    if hook:
+        found = found.reading(hook)
+    if imported is not None:
+        found = found.imported(imported)
     return {"items": found[offset : offset + limit], "count": found.count()}
 
 

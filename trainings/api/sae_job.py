@@ -16,7 +16,7 @@ from trainings import rights
 from trainings.models import Sae, SaeJob, Tokenization
 from workers.engine.features import FeatureTable, Listed, Order, UnreadableTable
 
-from .schemas import Errors
+from .schemas import Errors, refused
 
 router = Router()
 
@@ -40,7 +40,7 @@ class JobOut(Schema):
 
     id: UUID
     sae_id: UUID
-    kind: Literal["evaluate", "features", "probe", "export"]
+    kind: Literal["evaluate", "features", "probe", "export", "import"]
     format: str
     tokenization_id: UUID
     status: Literal["pending", "running", "done", "failed"]
@@ -128,6 +128,15 @@ def list_jobs(
 @router.get("/{uuid:pk}/jobs/{uuid:job_id}", response={200: JobOut, 404: Errors})
 def get_job(request: HttpRequest, pk: UUID, job_id: UUID) -> Any:
     return get_object_or_404(_sae(pk).jobs, pk=job_id)
+
+
+@router.delete("/{uuid:pk}/jobs/{uuid:job_id}", response={204: None, 404: Errors, 409: Errors})
+def dismiss_job(request: HttpRequest, pk: UUID, job_id: UUID) -> Any:
+    """Forget a failure, and earlier ones that it stands for; an import's is tried again instead."""
+    job = rights.demand_job(request.user, get_object_or_404(_sae(pk).jobs, pk=job_id))
+    if not SaeJob.objects.dismiss(job):
+        return refused(409, "status", "Only a failed job can be dismissed, and no import.")
+    return 204, None
 
 
 @router.get("/{uuid:pk}/features", response={200: FeatureRows, 404: Errors, 422: Errors})

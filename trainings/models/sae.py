@@ -18,6 +18,9 @@ from workers.engine.config.sae_job import FEATURES_FILE, FORMATS
 from .catalog import LanguageModel, Tokenization
 from .owner import owned
 
+# What an SAE reads where nothing else is said.
+USUAL_HOOK = "resid_post"
+
 
 class SaeQuerySet(models.QuerySet[Any]):
     def visible(self) -> Self:
@@ -29,6 +32,25 @@ class SaeQuerySet(models.QuerySet[Any]):
 
     def of_model(self, model: Any) -> Self:
         return self.filter(Q(training__model=model) | Q(own_model=model))
+
+    def of_architecture(self, architecture: str) -> Self:
+        """As the API writes it: of a training its value, of one that was imported its words."""
+        own = Q(training=None, facts__architecture=architecture)
+        return self.filter(Q(training__architecture=architecture) | own)
+
+    def at_layer(self, layer: int) -> Self:
+        return self.filter(Q(training__layer=layer) | Q(training=None, facts__layer=layer))
+
+    def reading(self, hook: str) -> Self:
+        """What they read at their layer; where nothing is said, that is the block's output."""
+        found = Q(training__hyperparameters__hook=hook) | Q(training=None, facts__hook=hook)
+        if hook == USUAL_HOOK:
+            silent = ~Q(training__hyperparameters__has_key="hook")
+            found |= Q(training__isnull=False) & silent
+        return self.filter(found)
+
+    def imported(self, imported: bool) -> Self:
+        return self.filter(training__isnull=imported)
 
 
 class Sae(models.Model):
@@ -91,8 +113,8 @@ class Sae(models.Model):
     def hook(self) -> str:
         """What it reads at the layer."""
         if self.training:
-            return str(self.training.hyperparameters.get("hook", "resid_post"))
-        return str(self.facts.get("hook", "resid_post"))
+            return str(self.training.hyperparameters.get("hook", USUAL_HOOK))
+        return str(self.facts.get("hook", USUAL_HOOK))
 
     @property
     def language_model(self) -> LanguageModel:
@@ -146,6 +168,25 @@ class Sae(models.Model):
             return width
         facts = self.training.model.facts
         return Plan.of(self.training.config, facts).d_sae if facts else None
+
+    @property
+    def place(self) -> str:
+        """Where it reads and, if elsewhere, what it reconstructs; empty until that is known."""
+        if self.layer is None:
+            return ""
+        reads, writes = (self.layer, self.hook), self._writes()
+        said = [f"layer {layer}, {hook}" for layer, hook in dict.fromkeys((reads, writes))]
+        return " → ".join(said)
+
+    def _writes(self) -> tuple[int | None, str]:
+        if not self.training:
+            facts = self.facts
+            return facts.get("target_layer", self.layer), facts.get("target_hook", self.hook)
+        model = self.training.model.facts
+        if model is None:
+            return self.layer, self.hook
+        plan = Plan.of(self.training.config, model)
+        return plan.target_layer, plan.target_hook
 
     @property
     def held_out_tokens(self) -> int | None:

@@ -88,6 +88,17 @@ class SaeJobQuerySet(LeasedQuerySet):
         failed = {"status": SaeJob.Status.FAILED, "error_message": reason, "ended_at": Now()}
         return bool(lost.update(lease_expires_at=None, **failed))
 
+    def dismiss(self, job: SaeJob) -> int:
+        """Forget a failure, and those before it that it stands for. Returns how many.
+
+        What an import was told is needed to try it again, so it stays.
+        """
+        if job.kind == SaeJob.Kind.IMPORT:
+            return 0
+        alike = {"kind": job.kind} if job.kind == SaeJob.Kind.PROBE else {"key": job.key}
+        failed = self.filter(sae=job.sae_id, status=SaeJob.Status.FAILED, **alike)
+        return failed.delete()[0] if job.status == SaeJob.Status.FAILED else 0
+
     def prune(self) -> int:
         """Forget probes of last week. Returns how many."""
         ended = self.exclude(status__in=(SaeJob.Status.PENDING, SaeJob.Status.RUNNING))

@@ -13,6 +13,8 @@ from django.template.loader import render_to_string
 from django.utils.safestring import SafeString, mark_safe
 
 from trainings import rights
+from trainings.tokens import Token
+from trainings.tokens import told as told_tokens
 from trainings.tokens import visible as visible_token
 
 register = template.Library()
@@ -59,6 +61,14 @@ def fixed(value: Any, places: int) -> str:
 
 
 @register.filter
+def figure(value: Any, form: str) -> str:
+    """A figure of a scorecard, as its entry says that it is written."""
+    if form == "count":
+        return count(value)
+    return number(value) if form == "number" else fixed(value, 4)
+
+
+@register.filter
 def coordinate(value: float) -> str:
     """A coordinate of a drawing."""
     return f"{value:.1f}"
@@ -80,6 +90,12 @@ def share(value: Any) -> str:
 def visible(text: str) -> str:
     """A token with its line ends made visible."""
     return visible_token(text)
+
+
+@register.filter
+def told(tokens: list[Token]) -> str:
+    """The strongest of a text's tokens in words."""
+    return told_tokens(tokens)
 
 
 @register.filter

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.views.decorators.http import require_safe
 
+from trainings.comparison import Setting
 from trainings.models import Training
 from workers.engine.config import sections
 from workers.engine.config.fields import show
@@ -59,28 +59,9 @@ class Compared:
         }
 
 
-@dataclass(frozen=True)
-class Setting:
-    """One line of the configurations: the value of each run."""
-
-    section: str
-    label: str
-    values: list[str]
-
-    @property
-    def differs(self) -> bool:
-        return len(set(self.values)) > 1
-
-    @property
-    def common(self) -> str:
-        """The value that most have; empty where none is more common than the others."""
-        (value, n), *rest = Counter(self.values).most_common(2)
-        return value if not rest or rest[0][1] < n else ""
-
-
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
-    asked = _asked(request)
+    asked = ids_asked(request)
     if len(asked) > MOST:
         messages.warning(request, f"At most {MOST} are compared: these are the first of them.")
     compared = _compared(asked[:MOST])
@@ -95,6 +76,7 @@ def compare(request: HttpRequest) -> HttpResponse:
         "same": sum(not each.differs for each in found),
         "here": _address([each.card.training.pk for each in compared]),
         "candidates": _candidates(compared),
+        "saes": [each.card.sae.pk for each in compared if each.card.sae],
     }
     return render(request, "training/compare.html", context)
 
@@ -103,14 +85,14 @@ def compare(request: HttpRequest) -> HttpResponse:
 def fragments(request: HttpRequest) -> HttpResponse:
     """The cells of these runs that change while they run."""
     looks(request)
-    known = (_asked(request, "ids") + _asked(request, "numbers"))[:MOST]
+    known = (ids_asked(request, "ids") + ids_asked(request, "numbers"))[:MOST]
     compared = _compared(known)
     there = {each.card.training.pk for each in compared}
     context = {"compared": compared, "gone": [pk for pk in known if pk not in there]}
     return render(request, "training/_compare_fragments.html", context)
 
 
-def _asked(request: HttpRequest, name: str = "ids") -> list[UUID]:
+def ids_asked(request: HttpRequest, name: str = "ids") -> list[UUID]:
     """Each id of the address once, in its order; several may stand in one parameter."""
     texts = [text for part in request.GET.getlist(name) for text in part.split(",")]
     return list(dict.fromkeys(ids_of(texts, 10 * MOST)))

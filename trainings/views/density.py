@@ -20,7 +20,7 @@ class Density:
 
 
 def density(sae: Sae | None) -> Density | None:
-    """What was measured on held-out tokens; none before the end."""
+    """What was measured when it was evaluated; none before that."""
     found = (sae.evaluation if sae else {}).get("density")
     if not found:
         return None

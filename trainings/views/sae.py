@@ -9,6 +9,7 @@ from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
 from trainings import rights
+from trainings.evaluations import Evaluations
 from trainings.models import Sae, SaeJob, Tokenization
 from trainings.scorecard import scorecard
 from workers.engine.features import FeatureTable, UnreadableTable
@@ -32,13 +33,14 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
         "sae": found,
         "groups": scorecard(found.evaluation),
         "density": density(found),
+        "on_which": ", on tokens held out from its training" if found.training else "",
         "may_change": rights.may_change(request.user, found.training or found),
         "texts": Tokenization.objects.ready().filter(model=found.language_model),
         "jobs": jobs,
         "running": [job for job in jobs if job.under_way],
         "listed": _listed(request, shown),
         "read": _read(request, found),
-        "others": _elsewhere(found),
+        "others": Evaluations([found]).elsewhere(found),
         "exports": exports(found),
         "collecting": any(j.under_way and j.kind == SaeJob.Kind.FEATURES for j in jobs),
         "evaluating": any(j.under_way and j.kind == SaeJob.Kind.EVALUATE for j in jobs),
@@ -77,22 +79,17 @@ def _listed(request: HttpRequest, shown: SaeCard) -> FeaturePage | None:
 
 def shown_jobs(sae: Sae) -> list[SaeJob]:
     """What is under way, and the newest failure of each kind that nothing has mended since."""
-    newest: dict[str, SaeJob] = {}
+    shown, known = [], set()
     jobs = sae.jobs.select_related("tokenization__dataset", "tokenization__model")
     # What a probe found is as long as its text, and this is asked for every second.
     for job in jobs.defer("result", "text")[:50]:
-        newest.setdefault(job.key, job)
-    return [job for job in newest.values() if job.under_way or job.status == "failed"]
-
-
-def _elsewhere(sae: Sae) -> list[SaeJob]:
-    """Its newest evaluation on each text other than its own; an earlier step was another SAE."""
-    done = sae.jobs.filter(kind=SaeJob.Kind.EVALUATE, status=SaeJob.Status.DONE, step=sae.step)
-    newest: dict[UUID, SaeJob] = {}
-    for job in done.select_related("tokenization__dataset", "tokenization__model"):
-        newest.setdefault(job.tokenization_id, job)
-    newest.pop(sae.text.pk, None)
-    return list(newest.values())
+        # A failed text is mended by trying any other.
+        subject = job.kind if job.kind == SaeJob.Kind.PROBE else job.key
+        failed = job.status == SaeJob.Status.FAILED and subject not in known
+        known.add(subject)
+        if job.under_way or failed:
+            shown.append(job)
+    return shown
 
 
 def _read(request: HttpRequest, sae: Sae) -> TextRead | None:

@@ -14,7 +14,7 @@ from trainings import rights
 from trainings.models import Sae, SaeJob, Tokenization
 from workers.engine.config.sae_job import FORMATS
 
-from .pages import ids_of
+from .pages import back, ids_of
 from .sae import shown_jobs
 
 MAX_TEXT = 20_000
@@ -38,6 +38,15 @@ def export(request: HttpRequest, sae_id: UUID) -> HttpResponse:
 
 
 @require_POST
+def dismiss(request: HttpRequest, sae_id: UUID) -> HttpResponse:
+    """Take a failure off the page."""
+    sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
+    job = get_object_or_404(sae.jobs, pk__in=ids_of([request.POST.get("job", "")], 1))
+    SaeJob.objects.dismiss(rights.demand_job(request.user, job))
+    return HttpResponseRedirect(_address(sae_id))
+
+
+@require_POST
 def read_text(request: HttpRequest, sae_id: UUID) -> HttpResponse:
     """See which latents a text activates."""
     sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
@@ -52,14 +61,19 @@ def read_text(request: HttpRequest, sae_id: UUID) -> HttpResponse:
 
 @require_safe
 def jobs(request: HttpRequest, sae_id: UUID) -> HttpResponse:
-    """What is under way. Once one of those that the page shows has ended, the page is due."""
+    """What is under way. Once one of those that the page shows has ended, its parts are due."""
     sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
     found = shown_jobs(sae)
     shown = set(ids_of(request.GET.get("shown", "").split(","), 50))
     running = [job for job in found if job.under_way]
-    response = render(request, "sae/_jobs.html", {"sae": sae, "jobs": found, "running": running})
-    if shown - {job.pk for job in running}:
-        response["HX-Refresh"] = "true"
+    context = {"sae": sae, "jobs": found, "running": running}
+    context["may_change"] = rights.may_change(request.user, sae.training or sae)
+    response = render(request, "sae/_jobs.html", context)
+    if ended := shown - {job.pk for job in running}:
+        # One that was taken in has parts that its page does not have yet.
+        taken_in = sae.jobs.filter(pk__in=ended, kind=SaeJob.Kind.IMPORT).exists()
+        name, value = ("HX-Refresh", "true") if taken_in else ("HX-Trigger", "sae:changed")
+        response[name] = value
     return response
 
 
@@ -72,7 +86,7 @@ def _asked(
         messages.error(request, f"Choose one of {', '.join(FORMATS)}.")
         return HttpResponseRedirect(f"{_address(sae_id)}#{panel}")
     SaeJob.objects.ask(sae, kind, _text(request, sae), format=format, owner=request.user)
-    return HttpResponseRedirect(f"{_address(sae_id)}#{panel}")
+    return back(request, f"{_address(sae_id)}#{panel}")
 
 
 def _text(request: HttpRequest, sae: Sae) -> Tokenization:

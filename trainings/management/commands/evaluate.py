@@ -12,8 +12,9 @@ from trainings.scorecard import scorecard
 class Command(SaeCommand):
     kind = SaeJob.Kind.EVALUATE
     help = (
-        "Evaluate a training's SAE on tokens it was never trained on: reconstruction, sparsity, "
-        "and what the language model loses with the reconstruction in its place. Exit code: 0 "
+        "Evaluate a training's SAE: reconstruction, sparsity, and what the language model loses "
+        "with the reconstruction in its place. On the training's own text, the tokens were held "
+        "out; whether another text (--on) shares documents with it nobody knows. Exit code: 0 "
         "done, 1 failed, 2 there is no such SAE. "
         "Example: manage.py evaluate smollm2-135m-l5-jumprelu-8x"
     )

@@ -31,11 +31,12 @@ class Place(BaseModel):
 class SaeJobSpec(BaseModel):
     """All that one job needs; paths are absolute.
 
-    An SAE is evaluated on the contexts that its training held out, `held_out_tokens` of them at
-    most; on `splice_tokens` of these (None: as many as the device does in about a minute) the model
-    is run to its end. The features' examples come from `feature_tokens` of the same text. A probe
-    reads `text`. An export writes `out` in `format`, with a model card of `facts` (`facts.Facts`).
-    An import takes `sae_path` into `out`, at `place` where its folder does not say.
+    An SAE is evaluated on the contexts that a training on this text holds out, `held_out_tokens` of
+    them at most; of the text that it was trained on these are contexts it never saw. On
+    `splice_tokens` of them (None: as many as the device does in about a minute) the model is run to
+    its end. The features' examples come from `feature_tokens` of the same text. A probe reads
+    `text`. An export writes `out` in `format`, with a model card of `facts` (`facts.Facts`). An
+    import takes `sae_path` into `out`, at `place` where its folder does not say.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
