@@ -18,7 +18,7 @@ from trainings.forms import ImportForm
 from trainings.models import Sae
 from workers.engine.config import ConfigError, Problem
 
-from .schemas import Errors
+from .schemas import Errors, OriginOut
 
 router = Router()
 
@@ -44,6 +44,11 @@ class SaeOut(Schema):
     evaluation: dict[str, Any]
     export: dict[str, Any]
     created_at: datetime
+    started_from: OriginOut | None
+
+    @staticmethod
+    def resolve_started_from(sae: Sae) -> dict[str, Any] | None:
+        return (sae.training.origin or None) if sae.training else None
 
     @staticmethod
     def resolve_architecture(sae: Sae) -> str:

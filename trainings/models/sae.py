@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from workers.engine.config import Architecture, Plan
+from workers.engine.config import Architecture, ConfigError, Plan, Problem
 from workers.engine.config.sae_job import FEATURES_FILE, FORMATS
 
 from .catalog import LanguageModel, Tokenization
@@ -29,6 +29,16 @@ class SaeQuerySet(models.QuerySet[Any]):
 
     def of_model(self, model: Any) -> Self:
         return self.filter(Q(training__model=model) | Q(own_model=model))
+
+    def to_continue(self, pk: Any) -> Sae:
+        """The one that a training starts from. Raises `ConfigError` where there is none."""
+        try:
+            found: Sae | None = self.visible().filter(pk=uuid.UUID(str(pk))).first()
+        except ValueError:
+            found = None
+        if found is None:
+            raise ConfigError([Problem("start_from", "There is no such SAE (any more).")])
+        return found
 
 
 class Sae(models.Model):
@@ -86,6 +96,11 @@ class Sae(models.Model):
     def file_stem(self) -> str:
         """Its name as that of a file, without an ending."""
         return slugify(self.name) or str(self.id)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a training that starts from it keeps of it."""
+        return {"id": str(self.pk), "name": self.name, "path": self.path, "step": self.step}
 
     @property
     def hook(self) -> str:

@@ -11,7 +11,7 @@ from django.db.models import Value
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from workers.engine.config import TrainingConfig
+from workers.engine.config import StartSpec, TrainingConfig
 
 from . import catalog
 from .lease import Leased
@@ -65,6 +65,14 @@ class Training(Leased):
         db_default=Value([], models.JSONField()),
         help_text="Steps at which it was resumed or latents were resampled.",
     )
+    started_from = models.ForeignKey(
+        "trainings.Sae", models.SET_NULL, null=True, blank=True, related_name="continued"
+    )
+    origin = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        help_text="Of the SAE it starts from, also when that one is gone.",
+    )
     told_at = models.DateTimeField(
         null=True, blank=True, help_text="When the webhook took its last end."
     )
@@ -98,9 +106,18 @@ class Training(Leased):
                 "architecture": self.architecture,
                 "layer": self.layer,
                 "hyperparameters": self.hyperparameters,
+                "start_from": self.origin.get("id"),
             },
             context={"ranges": False},
         )
+
+    @property
+    def start_spec(self) -> StartSpec | None:
+        """The SAE it starts from, as it was when the training was asked for."""
+        if not self.origin:
+            return None
+        name, folder = self.origin["name"], Path(self.origin["path"])
+        return StartSpec(name=name, folder=folder, digest=self.run_facts.get("start_digest") or "")
 
     @property
     def num_steps(self) -> int:

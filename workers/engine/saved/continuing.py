@@ -33,7 +33,7 @@ def starting(sae: SavedSae) -> StartingSae:
     told = _hyperparameters(sae)
     k = sae.k
     if architecture.over_batch:
-        config = TrainingConfig.model_construct(architecture=architecture, hyperparameters=told)
+        config = TrainingConfig(architecture=architecture, layer=0, hyperparameters=told)
         k = settled_k(config, sae.d_sae)
     if k is not None and not _alike(row_norms(sae.W_dec)):
         raise CannotContinue(
@@ -82,12 +82,9 @@ def _architecture(sae: SavedSae) -> Architecture:
         return Architecture.STANDARD
     if as_trained == Architecture.GATED:
         return Architecture.GATED
-    over_batch = as_trained in (Architecture.BATCHTOPK, Architecture.MATRYOSHKA)
-    return (
-        Architecture(as_trained)
-        if over_batch and has_one_threshold(sae)
-        else (Architecture.JUMPRELU)
-    )
+    if as_trained in (Architecture.BATCHTOPK, Architecture.MATRYOSHKA) and has_one_threshold(sae):
+        return Architecture(str(as_trained))
+    return Architecture.JUMPRELU
 
 
 def _target(sae: SavedSae) -> Target:
