@@ -101,7 +101,7 @@ class StartForm(forms.Form):
         """Bound hyperparameter fields by section, the usual ones apart from the advanced."""
         found = []
         for section, specs in sections().items():
-            pairs = [(s, self[s.name]) for s in specs if s.applies_to(self.chosen)]
+            pairs = [(s, self[s.name]) for s in specs if s.name in self.fields]
             plain = [pair for pair in pairs if not pair[0].advanced]
             advanced = [pair for pair in pairs if pair[0].advanced]
             failed = any(field.errors for _, field in advanced)
@@ -220,7 +220,8 @@ class StartForm(forms.Form):
 
     def _add_problems(self, found: list[Problem]) -> None:
         for problem in found:
-            self.add_error(problem.field if problem.field in self.fields else None, problem.message)
+            shown = problem.field in self.fields and problem.field != "start_from"
+            self.add_error(problem.field if shown else None, problem.message)
 
 
 def texts(hyperparameters: Mapping[str, Any]) -> dict[str, str]:

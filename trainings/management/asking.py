@@ -51,7 +51,7 @@ def chosen_tokenization(options: dict[str, Any]) -> Tokenization:
         found = naming.tokenization(options["tokenization"])
         naming.ready(found)
         return found
-    if options["from"] and not (options["model"] or options["dataset"]):
+    if options.get("from") and not (options["model"] or options["dataset"]):
         return naming.sae(options["from"]).text
     if not options["model"] or not options["dataset"]:
         raise CommandError("Name --model and --dataset, or --tokenization.", returncode=2)
