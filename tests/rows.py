@@ -84,10 +84,17 @@ def a_rehearsal(config: TrainingConfig, **changes: Any) -> Rehearsal:
     return rehearsal
 
 
-def an_sae(folder: Path, **changes: Any) -> Sae:
+def an_sae(
+    folder: Path,
+    *,
+    architecture: str = "standard",
+    hyperparameters: dict[str, Any] | None = None,
+    **changes: Any,
+) -> Sae:
     """The SAE of a completed run, in a folder that is there and empty."""
     folder.mkdir(parents=True, exist_ok=True)
-    training = a_training(status="completed", current_step=1000, sae_path=str(folder))
+    ended = {"status": "completed", "current_step": 1000, "sae_path": str(folder)}
+    training = a_training(architecture=architecture, hyperparameters=hyperparameters, **ended)
     usual: dict[str, Any] = {"format": "saelens", "step": 1000, "evaluation": EVALUATION}
     return Sae.objects.create(training=training, path=str(folder), **(usual | changes))
 

@@ -83,6 +83,7 @@ urlpatterns = [
     path("saes/<uuid:sae_id>/import", saes.take_in_again, name="import_sae_again"),
     path("saes/<uuid:sae_id>/remove", saes.remove, name="remove_sae"),
     path("saes/<uuid:sae_id>", sae.sae, name="sae"),
+    path("saes/<uuid:sae_id>/continue", start.go_on, name="continue_sae"),
     path("saes/<uuid:sae_id>/jobs", sae_jobs.jobs, name="sae_jobs"),
     path("saes/<uuid:sae_id>/jobs/dismiss", sae_jobs.dismiss, name="dismiss_job"),
     path("saes/<uuid:sae_id>/evaluate", sae_jobs.evaluate, name="evaluate_sae"),

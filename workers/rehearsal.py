@@ -14,8 +14,8 @@ from typing import Any
 from django.db import OperationalError, connection
 
 from trainings import cache, logs
-from trainings.models import Rehearsal, Tokenization, Training
-from workers.engine.config import RunSpec, TrainingConfig
+from trainings.models import Rehearsal, Sae, Tokenization, Training
+from workers.engine.config import ConfigError, RunSpec, StartSpec, TrainingConfig
 
 from . import supervisor
 from .recorder import LeaseLost
@@ -118,7 +118,18 @@ def _spec(tokenization: Tokenization, config: TrainingConfig) -> RunSpec:
         tokens_path=tokenization.folder,
         dataset_name=tokenization.dataset.name,
         cache=cache.spec(),
+        start_from=_start(config),
     )
+
+
+def _start(config: TrainingConfig) -> StartSpec | None:
+    if config.start_from is None:
+        return None
+    try:
+        sae = Sae.objects.to_continue(config.start_from)
+    except ConfigError as error:
+        raise RehearsalError(error.problems[0].message) from error
+    return StartSpec(name=sae.name, folder=sae.folder)
 
 
 def _figures(folder: Path, go_on: Callable[[], None]) -> dict[str, Any]:

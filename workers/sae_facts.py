@@ -33,4 +33,5 @@ def _of_training(run: Training, step: int) -> dict[str, Any]:
         "tokens": step * run.config.hyperparameters.batch_size,
         "context_length": run.tokenization.context_length,
         "hyperparameters": run.hyperparameters,
+        "started_from": run.origin.get("name", ""),
     }

@@ -156,3 +156,18 @@ def test_the_film_is_played_and_moved(page: Any, stage: Studio) -> None:
     wait_for(lambda: "step 1,000" in told.inner_text(), "the film to end")
     assert page.evaluate(HEIGHTS) == last
     page.get_by_role("button", name="Play").wait_for()
+
+
+def test_its_training_is_continued_from_its_page(
+    page: Any, stage: Studio, sae: str, seen: Callable[..., None]
+) -> None:
+    page.get_by_role("link", name="Continue training").click()
+    page.wait_for_url("**/continue")
+    assert page.locator("#start-continues").is_visible()
+    assert not page.get_by_label("Architecture").count()
+    page.get_by_label("Name").fill("further")
+    seen(page, "continue", full_page=True)
+    page.locator("#start-form .dialog-foot button.primary").click()
+    page.wait_for_url(f"{stage.url}/")
+    run = f"{MODELS}print(Training.objects.get(name='further').origin['id'])"
+    assert stage.python(run).strip() == sae

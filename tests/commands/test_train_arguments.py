@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.rows import a_tokenization
+from tests.rows import a_tokenization, an_sae
 from trainings.management.commands.train import Command
 from trainings.models import Tokenization, Training
 from workers.engine.config import PRESETS
@@ -66,6 +68,7 @@ def test_values_are_read_as_the_schema_says() -> None:
 def test_a_preset_is_where_it_starts_and_a_setting_wins_over_it() -> None:
     tokenization = a_tokenization()
     options = {"preset": "jumprelu-l0-64", "architecture": None, "layer": 1, "name": None}
+    options |= {"from": None}
     options |= {"model": "tiny-llama", "dataset": "topics", "tokenization": str(tokenization.pk)}
     training = Command()._queued({**options, "set": ["target_l0=12", "num_steps=2000"]})
     found = training.config.hyperparameters
@@ -84,6 +87,31 @@ def test_a_crosscoders_layers_are_named_or_what_is_wrong_with_them() -> None:
     from trainings.management.asking import hyperparameters
 
     assert hyperparameters(["layers=1,3"]).layers == (1, 3)
+
+
+def test_an_sae_is_continued_with_what_follows_from_it(tmp_path: Path) -> None:
+    sae = an_sae(tmp_path / "sae", hyperparameters={"latent_dim": 128, "hook": "mlp_out"})
+    options = {"preset": None, "architecture": None, "layer": None, "name": None, "model": None}
+    options |= {"dataset": None, "tokenization": None, "from": str(sae.pk)}
+    training = Command()._queued({**options, "set": ["num_steps=2000"]})
+    found = training.config.hyperparameters
+    assert (found.latent_dim, found.hook, found.num_steps) == (128, "mlp_out", 2000)
+    assert (training.layer, training.tokenization) == (1, sae.text)
+    assert training.started_from == sae
+
+
+def test_what_contradicts_the_sae_that_is_continued_is_named(tmp_path: Path) -> None:
+    sae = an_sae(tmp_path / "sae")
+    words = ("train", "--from", sae.name, "--layer", "2")
+    with pytest.raises(CommandError) as caught:
+        call_command(*words, *settings("latent_dim=64", "hook=attn_out"))
+    lines = str(caught.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["layer", "hook", "latent_dim"]
+
+
+def test_a_place_is_needed_where_no_sae_says_it() -> None:
+    a_tokenization()
+    assert "Name a --layer, or an SAE to continue" in refusal(*PLACE)
 
 
 def test_a_preset_of_another_architecture_is_refused() -> None:

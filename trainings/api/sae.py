@@ -19,7 +19,7 @@ from trainings.models import Sae
 from workers.engine.config import ConfigError, Problem
 from workers.engine.config.hyperparameters import Hook
 
-from .schemas import Errors
+from .schemas import Errors, OriginOut
 
 router = Router()
 # The largest that a column of layers holds.
@@ -53,6 +53,11 @@ class SaeOut(Schema):
     evaluation: dict[str, Any]
     export: dict[str, Any]
     created_at: datetime
+    started_from: OriginOut | None
+
+    @staticmethod
+    def resolve_started_from(sae: Sae) -> dict[str, Any] | None:
+        return (sae.training.origin or None) if sae.training else None
 
     @staticmethod
     def resolve_model_id(sae: Sae) -> UUID:

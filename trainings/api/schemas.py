@@ -77,6 +77,14 @@ def _documented() -> dict[str, Any]:
 Given = Annotated[dict[str, Any], WithJsonSchema(_documented())]
 
 
+class OriginOut(Schema):
+    """The SAE that a training continues, as it was then; it may be gone since."""
+
+    id: UUID
+    name: str
+    step: int
+
+
 class TrainingOut(Schema):
     id: UUID
     name: str
@@ -108,6 +116,11 @@ class TrainingOut(Schema):
     notes: str
     tags: list[str]
     owner: str | None
+    started_from: OriginOut | None
+
+    @staticmethod
+    def resolve_started_from(training: Training) -> dict[str, Any] | None:
+        return training.origin or None
 
     @staticmethod
     def resolve_owner(training: Training) -> str | None:
@@ -119,7 +132,11 @@ class TrainingOut(Schema):
 
 
 class EstimateIn(Schema):
-    """docs/hyperparameters.md says what each hyperparameter is; those left out take defaults."""
+    """docs/hyperparameters.md says what each hyperparameter is; those left out take defaults.
+
+    `start_from`: id of an SAE of the same model, whose weights are the first ones. Layer,
+    architecture and what else follows from it may then be left out.
+    """
 
     model_config = example(
         tokenization_id=SOME_ID,
@@ -129,9 +146,10 @@ class EstimateIn(Schema):
     )
 
     tokenization_id: UUID
-    layer: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)]
-    architecture: Architecture
+    layer: Annotated[int, Field(strict=True, ge=0, le=2**31 - 1)] | None = None
+    architecture: Architecture | None = None
     hyperparameters: Given = Field(default_factory=dict)
+    start_from: UUID | None = None
 
 
 class TrainingIn(EstimateIn):

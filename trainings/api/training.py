@@ -9,10 +9,10 @@ from uuid import UUID, uuid5
 from django.http import HttpRequest
 from django.shortcuts import get_object_or_404
 from ninja import Header, Query, Router, Status
-from pydantic import ValidationError
 
 from trainings import wishes
-from trainings.models import Checkpoint, Tag, Tokenization, Training, TrainingMetric
+from trainings.continuing import settled
+from trainings.models import Checkpoint, Sae, Tag, Tokenization, Training, TrainingMetric
 from trainings.models.tag import tidy
 from trainings.models.transitions import Status as State
 from trainings.rights import changeable
@@ -25,7 +25,6 @@ from workers.engine.config import (
     Problem,
     TrainingConfig,
     check,
-    problems,
     warnings,
 )
 
@@ -238,10 +237,8 @@ def _asked(payload: EstimateIn) -> tuple[Tokenization, TrainingConfig]:
     rows = Tokenization.objects.select_related("model", "dataset")
     tokenization = get_object_or_404(rows, pk=payload.tokenization_id)
     given = payload.model_dump(include={"architecture", "layer", "hyperparameters"})
-    try:
-        return tokenization, TrainingConfig.model_validate(given)
-    except ValidationError as error:
-        raise ConfigError(problems(error)) from error
+    sae = Sae.objects.to_continue(payload.start_from) if payload.start_from else None
+    return tokenization, settled(given, tokenization, sae)
 
 
 def _visible() -> Any:

@@ -9,9 +9,9 @@ from typing import Any, cast
 
 from django import forms
 from django.http import QueryDict
-from pydantic import ValidationError as ConfigInvalid
 
-from trainings.models import Tokenization
+from trainings.continuing import settled, starting
+from trainings.models import Sae, Tokenization
 from trainings.models.transitions import Priority
 from trainings.needs import Needs
 from workers.engine.config import (
@@ -21,9 +21,9 @@ from workers.engine.config import (
     FieldSpec,
     ModelFacts,
     Problem,
+    StartingSae,
     TrainingConfig,
     check,
-    problems,
     sections,
     warnings,
 )
@@ -39,9 +39,13 @@ MOST_DIGITS = 12
 
 
 class StartForm(forms.Form):
-    """A training to start. `config` is there once it is valid; `found` are its warnings."""
+    """A training to start. `config` is there once it is valid; `found` are its warnings.
+
+    `start` is there where it continues an SAE, `sae`; then it has no fields for what follows.
+    """
 
     id = forms.UUIDField(widget=forms.HiddenInput)
+    start_from = forms.CharField(required=False, widget=forms.HiddenInput)
     name = forms.CharField(
         max_length=255,
         required=False,
@@ -94,14 +98,25 @@ class StartForm(forms.Form):
         super().__init__(self.filled, auto_id="start-%s")
         self.found: list[Problem] = []
         self.config: TrainingConfig | None = None
+        self.sae: Sae | None = None
+        self.start: StartingSae | None = None
+        self._refused: list[Problem] = []
+        self._continue()
         self.source = self._source()
         self.chosen = self._architecture_shown()
         self.filled.setdefault("priority", str(Priority.NORMAL.value))
         self._add_layers()
+        if self.start and self.start.groups is not None:
+            self.filled.setdefault("matryoshka_groups", str(self.start.groups))
+        following = (*self.start.fixed, *self.start.unused) if self.start else ()
         for spec in FIELDS.values():
-            if spec.applies_to(self.chosen):
+            if spec.applies_to(self.chosen) and spec.name not in following:
                 self.fields[spec.name] = _hyper_field(spec)
                 self.filled.setdefault(spec.name, show(spec.default))
+        if self.start and self.start.k is not None:
+            name = "target_l0" if self.chosen.over_batch else "top_k_sparsity"
+            own = f"as the SAE: K = {self.start.k:,}"
+            self.fields[name].widget.attrs["placeholder"] = own
 
     @property
     def facts(self) -> ModelFacts | None:
@@ -112,7 +127,7 @@ class StartForm(forms.Form):
         """Bound hyperparameter fields by section, the usual ones apart from the advanced."""
         found = []
         for section, specs in sections().items():
-            pairs = [(s, self[s.name]) for s in specs if s.applies_to(self.chosen)]
+            pairs = [(s, self[s.name]) for s in specs if s.name in self.fields]
             plain = [pair for pair in pairs if not pair[0].advanced]
             advanced = [pair for pair in pairs if pair[0].advanced]
             failed = any(field.errors for _, field in advanced)
@@ -126,24 +141,23 @@ class StartForm(forms.Form):
         """Model, layer, architecture and width, as in `smollm2-135m-l5-jumprelu-8x`."""
         if self.source is None:
             return ""
+        if self.sae:
+            return f"{self.sae.name}-continued"[:255]
         model = re.sub(r"[^a-z0-9.]+", "-", str(self.source.model).lower()).strip("-")
         name = f"{model}-l{self._layers()}-{self.chosen.value}"
         return f"{name}-{self._width()}"[:255]
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
-        if self.source is None or "layer" not in cleaned:
+        self._add_problems(self._refused)
+        if self.source is None or self._refused or not (self.start or "layer" in cleaned):
             return cleaned
+        place = {} if self.start else {"architecture": self.chosen, "layer": cleaned["layer"]}
         try:
-            self.config = TrainingConfig.model_validate(
-                {
-                    "architecture": self.chosen,
-                    "layer": cleaned["layer"],
-                    "hyperparameters": self._hyperparameters(),
-                }
-            )
-        except (ConfigInvalid, ConfigError) as error:
-            self._add_problems(problems(error))
+            asked = place | {"hyperparameters": self._hyperparameters()}
+            self.config = settled(asked, self.source, self.sae)
+        except ConfigError as error:
+            self._add_problems(error.problems)
             return cleaned
         if self.facts is not None:
             self._add_problems(check(self.config, self.facts))
@@ -174,9 +188,26 @@ class StartForm(forms.Form):
     def warned_fields(self) -> str:
         return ",".join(problem.field for problem in self.found)
 
+    def _continue(self) -> None:
+        """Look for the SAE that is continued, if one is; then nothing else is to be chosen."""
+        asked = str(self.filled.get("start_from", "")).strip()
+        if not asked:
+            return
+        try:
+            found = Sae.objects.to_continue(asked)
+            self.start = starting(found)
+            self.sae = found
+        except ConfigError as error:
+            self._refused = error.problems
+            return
+        for name in ("architecture", "layer"):
+            del self.fields[name]
+
     def _source(self) -> Tokenization | None:
         """The tokenization that was chosen, or the newest ready one."""
         ready = Tokenization.objects.ready().filter(model__status="ready")
+        if self.sae:
+            ready = ready.filter(model=self.sae.language_model)
         ready = ready.select_related("model", "dataset")
         field: Any = self.fields["tokenization"]
         field.queryset, field.label_from_instance = ready, _source_label
@@ -190,11 +221,15 @@ class StartForm(forms.Form):
 
     def _architecture_shown(self) -> Architecture:
         """The one whose fields are shown; whether it was a valid choice, the field says."""
+        if self.start:
+            return self.start.architecture
         self.filled.setdefault("architecture", Architecture.STANDARD.value)
         value = str(self.filled["architecture"])
         return Architecture(value) if value in set(Architecture) else Architecture.STANDARD
 
     def _add_layers(self) -> None:
+        if self.start:
+            return
         depth = self.facts.n_layers if self.facts else 0
         field: Any = self.fields["layer"]
         field.choices = [(str(n), str(n)) for n in range(depth)]
@@ -230,7 +265,8 @@ class StartForm(forms.Form):
 
     def _add_problems(self, found: list[Problem]) -> None:
         for problem in found:
-            self.add_error(problem.field if problem.field in self.fields else None, problem.message)
+            shown = problem.field in self.fields and problem.field != "start_from"
+            self.add_error(problem.field if shown else None, problem.message)
 
 
 def texts(hyperparameters: Mapping[str, Any]) -> dict[str, str]:

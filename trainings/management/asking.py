@@ -43,11 +43,16 @@ def hyperparameters(
 
 
 def chosen_tokenization(options: dict[str, Any]) -> Tokenization:
-    """The one that fits model, dataset and context length. Raises `CommandError`."""
+    """The one that fits model, dataset and context length; else that of the SAE it continues.
+
+    Raises `CommandError`.
+    """
     if options["tokenization"]:
         found = naming.tokenization(options["tokenization"])
         naming.ready(found)
         return found
+    if options.get("from") and not (options["model"] or options["dataset"]):
+        return naming.sae(options["from"]).text
     if not options["model"] or not options["dataset"]:
         raise CommandError("Name --model and --dataset, or --tokenization.", returncode=2)
     model = naming.named(LanguageModel, options["model"])

@@ -52,9 +52,12 @@ def training(text: str) -> Training:
 
 
 def sae(text: str) -> Sae:
-    """That of the training so named, or the imported one, with its files. Raises `CommandError`."""
-    imported = Sae.objects.visible().filter(training=None, ready=True)
-    found: Sae | None = imported.filter(by_id(text) or Q(own_name=text)).first()
+    """That of the training so named, the imported one so named, or the one with this id.
+
+    Raises `CommandError`.
+    """
+    rows = Sae.objects.visible().filter(ready=True)
+    found: Sae | None = rows.filter(by_id(text) or Q(training=None, own_name=text)).first()
     if found is None:
         run = training(text)
         found = Sae.objects.visible().filter(training=run).first()

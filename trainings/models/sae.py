@@ -12,7 +12,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils.text import slugify
 
-from workers.engine.config import Architecture, Plan, places
+from workers.engine.config import Architecture, ConfigError, Plan, Problem, places
 from workers.engine.config.sae_job import FEATURES_FILE, FORMATS
 
 from .catalog import LanguageModel, Tokenization
@@ -51,6 +51,16 @@ class SaeQuerySet(models.QuerySet[Any]):
 
     def imported(self, imported: bool) -> Self:
         return self.filter(training__isnull=imported)
+
+    def to_continue(self, pk: Any) -> Sae:
+        """The one that a training starts from. Raises `ConfigError` where there is none."""
+        try:
+            found: Sae | None = self.visible().filter(pk=uuid.UUID(str(pk))).first()
+        except ValueError:
+            found = None
+        if found is None:
+            raise ConfigError([Problem("start_from", "There is no such SAE (any more).")])
+        return found
 
 
 class Sae(models.Model):
@@ -108,6 +118,11 @@ class Sae(models.Model):
     def file_stem(self) -> str:
         """Its name as that of a file, without an ending."""
         return slugify(self.name) or str(self.id)
+
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a training that starts from it keeps of it."""
+        return {"id": str(self.pk), "name": self.name, "path": self.path, "step": self.step}
 
     @property
     def hook(self) -> str:

@@ -12,7 +12,7 @@ from django.db.models.functions import Now
 from django.utils.text import slugify
 
 from trainings.needs import Needs
-from workers.engine.config import Architecture, TrainingConfig, places, settled_layers
+from workers.engine.config import Architecture, StartSpec, TrainingConfig, places, settled_layers
 
 from . import catalog
 from .lease import Leased
@@ -66,6 +66,14 @@ class Training(Leased):
         db_default=Value([], models.JSONField()),
         help_text="Steps at which it was resumed or latents were resampled.",
     )
+    started_from = models.ForeignKey(
+        "trainings.Sae", models.SET_NULL, null=True, blank=True, related_name="continued"
+    )
+    origin = models.JSONField(
+        default=dict,
+        db_default=Value({}, models.JSONField()),
+        help_text="Of the SAE it starts from, also when that one is gone.",
+    )
     told_at = models.DateTimeField(
         null=True, blank=True, help_text="When the webhook took its last end."
     )
@@ -104,6 +112,7 @@ class Training(Leased):
                 "architecture": self.architecture,
                 "layer": self.layer,
                 "hyperparameters": self.hyperparameters,
+                "start_from": self.origin.get("id"),
             },
             context={"ranges": False},
         )
@@ -122,6 +131,14 @@ class Training(Leased):
     def where(self) -> str:
         """Where it reads, in words."""
         return places(self.layers)
+
+    @property
+    def start_spec(self) -> StartSpec | None:
+        """The SAE it starts from, as it was when the training was asked for."""
+        if not self.origin:
+            return None
+        name, folder = self.origin["name"], Path(self.origin["path"])
+        return StartSpec(name=name, folder=folder, digest=self.run_facts.get("start_digest") or "")
 
     @property
     def num_steps(self) -> int:

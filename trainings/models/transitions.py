@@ -19,6 +19,7 @@ from workers.engine.config import ConfigError, Problem, TrainingConfig, check
 
 from . import catalog
 from .lease import LeasedQuerySet
+from .sae import Sae
 
 if TYPE_CHECKING:
     from .training import Training
@@ -100,6 +101,10 @@ class TrainingQuerySet(LeasedQuerySet):
         failed |= Q(tokenization__status=catalog.Status.FAILED)
         return self.filter(failed, status=Status.PENDING)
 
+    def unbegun(self) -> Self:
+        """Waiting or running, and without a checkpoint: what they start from is needed."""
+        return self.visible().exclude(status__in=ENDED).filter(checkpoints=None)
+
     def queue(self) -> Self:
         """Pending runs in the order in which they start."""
         return self.visible().filter(status=Status.PENDING).in_order()
@@ -132,7 +137,8 @@ class TrainingQuerySet(LeasedQuerySet):
     ) -> Training:
         """Insert a pending run and tell the workers; the same pk a second time changes nothing.
 
-        Raises `ConfigError` for what cannot be trained on this model, naming each field.
+        A configuration that continues an SAE comes from `trainings.continuing.settled`. Raises
+        `ConfigError` for what cannot be trained on this model, naming each field.
         """
         facts = tokenization.model.facts
         if facts is None:
@@ -140,6 +146,7 @@ class TrainingQuerySet(LeasedQuerySet):
         found = check(config, facts)
         if found:
             raise ConfigError(found)
+        start = Sae.objects.to_continue(config.start_from) if config.start_from else None
         training: Training
         training, created = self.get_or_create(
             pk=pk or uuid.uuid4(),
@@ -154,6 +161,8 @@ class TrainingQuerySet(LeasedQuerySet):
                 "priority": priority,
                 "needs": needs.model_dump(exclude_defaults=True),
                 "owner": owner,
+                "started_from": start,
+                "origin": start.origin if start else {},
             },
         )
         if created:

@@ -83,6 +83,8 @@ def _command(card: Card) -> str:
     run = card.training
     parts = ["manage.py", "train", "--model", run.model.name, "--dataset", run.dataset.name]
     parts += ["--layer", str(run.layer), "--architecture", run.architecture]
+    if run.origin:
+        parts += ["--from", run.origin["id"]]
     for name, value in card.changed.items():
         text = show(value) if isinstance(value, list) else value
         parts += ["--set", f"{name}={'null' if value is None else text}"]

@@ -6,14 +6,16 @@ import json
 import uuid
 from typing import Any
 
+from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from trainings import signals
+from trainings.continuing import own_settings
 from trainings.forms import StartForm, texts
-from trainings.models import Rehearsal, Training
+from trainings.models import Rehearsal, Sae, Training
 from trainings.models.transitions import Priority
 from workers.engine.config import ConfigError
 
@@ -53,7 +55,26 @@ def clone(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
     filled["layer"] = str(run.layer)
     for name, value in run.needs.items():
         filled[name] = str(value)
+    if run.started_from_id:
+        filled["start_from"] = str(run.started_from_id)
     for name, text in texts(run.hyperparameters).items():
+        filled[name] = text
+    return show(request, filled)
+
+
+@require_safe
+def go_on(request: HttpRequest, sae_id: uuid.UUID) -> HttpResponse:
+    """The dialog for a training that continues an SAE, with the settings that made it."""
+    sae = get_object_or_404(Sae.objects.visible(), pk=sae_id)
+    try:
+        settings = own_settings(sae)
+    except ConfigError as error:
+        messages.info(request, error.problems[0].message)
+        return HttpResponseRedirect(reverse("sae", args=[sae_id]))
+    filled = QueryDict(mutable=True)
+    filled["start_from"] = str(sae.pk)
+    filled["tokenization"] = str(sae.text.pk)
+    for name, text in texts(settings).items():
         filled[name] = text
     return show(request, filled)
 
@@ -123,6 +144,8 @@ def _drawn(data: QueryDict) -> StartForm:
     filled = data.copy()
     filled.setdefault("id", str(uuid.uuid4()))
     form = StartForm(filled)
+    if form.start:
+        return form
     if form["layer"].value() not in dict(form.fields["layer"].choices):  # type: ignore[attr-defined]
         filled.pop("layer", None)
         form = StartForm(filled)

@@ -39,6 +39,7 @@ class Started(Event):
     The model computes in `dtype`, its activations are held in `held_dtype`. Of what the run is to
     read, `cached_fraction` lay in the cache at its start; null where the run has no cache.
     `memory_bytes` is what the process is reckoned to hold at its largest (`preflight.py`).
+    `start_digest` is of the SAE that it continues (`start.py`); null where it began at random.
     """
 
     name: ClassVar[str] = "started"
@@ -54,6 +55,7 @@ class Started(Event):
     tokens: int
     dead_window_tokens: int
     memory_bytes: int
+    start_digest: str | None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -135,7 +135,9 @@ def _saved(sae: Sae, normalizer: Normalizer, plan: Plan, metadata: dict[str, Any
 
 
 def _metadata(plan: Plan, spec: RunSpec) -> dict[str, Any]:
-    return {
+    start = spec.start_from
+    started_from = {"started_from": {"name": start.name, "sha256": start.digest}} if start else {}
+    return started_from | {
         "model_name": spec.model_name,
         "dataset_path": spec.dataset_name,
         "training_name": spec.name,

@@ -18,6 +18,7 @@ from .language_model import dtype_name, held_dtype, settled_dtype
 from .order import Order
 from .prospect import prospect
 from .reading import Reading
+from .start import Start
 from .state import State
 from .stream import Stream
 from .train import Asked
@@ -69,6 +70,7 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     available = machine.available_bytes()
     gpu_available = machine.gpu_left_bytes(device) if device.type == "cuda" else None
     dtype, held = settled_dtype(h.dtype, device), held_dtype(h.dtype)
+    start = Start.read(spec.start_from, plan).sae if spec.start_from else None
     reading = Reading(spec, plan, tokens, split.groups, device, dtype, held)
     preparing = time.perf_counter() - begun
 
@@ -83,7 +85,7 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     at_loading = machine.peak_bytes()
     machine.forget_peak()
     state = State.fresh(plan, device, dtype)
-    state.settle(first)
+    state.settle(first, start)
     seconds = [_timed(state, plan, first, number) for number in range(_STEPS)]
     step_seconds = statistics.median(seconds[1:])
     tensors, _ = state.snapshot()

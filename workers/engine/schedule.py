@@ -62,6 +62,16 @@ class Penalty:
         if self._target is not None:
             self._weight.mul_(spread.double() ** {"l1": 1, "l0": 2}[str(self._kind)])
 
+    def go_on(self, reconstruction: Tensor, penalty: Tensor) -> None:
+        """Tell an SAE's reconstruction loss and its penalty at weight 1, where it is trained.
+
+        At its best a weighted penalty is of the reconstruction loss's own size; from there the
+        search goes on. Without a target the weight stays as given.
+        """
+        if self._target is not None:
+            found = (reconstruction.double() / penalty.double()).nan_to_num(nan=1.0)
+            self._weight.copy_(found.clamp(_SMALLEST, _LARGEST))
+
     def coefficient(self, step: int) -> Tensor:
         """The weight in step 1 … num_steps, a float32 scalar on the device."""
         warmed = min(1.0, step / self._warmup) if self._warmup else 1.0

@@ -19,10 +19,14 @@ from .normalize import Normalizer, Scale
 from .optimizer import Optimizer
 from .order import Position
 from .sae import Sae, build, spread, start_at
+from .saved import SavedSae
 from .schedule import Penalty
+from .start import take_over
 
 Tensors = dict[str, Tensor]
 ESTIMATE_TOKENS = 32_768
+# On which the penalty of an SAE that is continued is weighed.
+_WEIGHED_TOKENS = 512
 
 
 class _Part(Protocol):
@@ -67,14 +71,30 @@ class State:
             start_l0=plan.start_l0,
         )
 
-    def settle(self, first: Activations) -> None:
-        """Estimate the normalization on the first chunk and centre the SAE on it."""
+    def settle(self, first: Activations, start: SavedSae | None = None) -> None:
+        """Estimate the normalization on the first chunk and centre the SAE on it.
+
+        Or have it compute what `start` computes, whatever the normalization.
+        """
         method, shared = self.normalizer.method, self.normalizer.shared
         some = next(first.split(ESTIMATE_TOKENS))
         self.normalizer = Normalizer.estimate(method, shared, some.x, some.y, self.sae.layers)
+        if start is not None:
+            take_over(self.sae, start, self.normalizer)
+            self._weigh(next(some.split(_WEIGHED_TOKENS)))
+            return
         normalized = self.normalizer(some.x, some.y)
         start_at(self.sae, normalized.x, normalized.y, self.start_l0)
         self.penalty.start(spread(self.sae.goal(normalized.x, normalized.y)))
+
+    def _weigh(self, some: Activations) -> None:
+        """Tell the penalty how large it is of what is already trained, and how large the error."""
+        if self.sae.activation.penalty is None:
+            return
+        normalized, one = self.normalizer(some.x, some.y), torch.ones((), device=some.x.device)
+        step = self.sae.step(normalized.x, normalized.y, one, None)
+        penalty = step.loss - step.auxiliary - step.reconstruction_loss
+        self.penalty.go_on(step.reconstruction_loss, penalty)
 
     def final_loss(self) -> float | None:
         """The loss over the steps since the last logged point, or of that point."""

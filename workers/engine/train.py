@@ -32,6 +32,7 @@ from .saver import Saver
 from .schedule import learning_rate
 from .shelf import Shelf
 from .shortage import Shortage
+from .start import Start
 from .state import State
 from .stream import Stream
 from .tokens import Tokens
@@ -111,6 +112,10 @@ def _train(
 
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
     loaded = yield from _newest(spec, tokens)
+    start = None
+    if spec.start_from and not loaded:  # from a checkpoint on it is not needed any more
+        start = Start.read(spec.start_from, plan)
+        spec = spec.model_copy(update={"start_from": start.spec})
     if not loaded:  # else what it goes on from is safe, and the next checkpoint looks for itself
         room_on_disk(footprint, run_dir)
     dtype = _DTYPES[loaded[1]["dtype"]] if loaded else dtype
@@ -139,7 +144,8 @@ def _train(
     try:
         if resumed_from is None:
             yield events.Phase(step=0, phase="normalizing")
-            state.settle(stream.first_chunk())
+            state.settle(stream.first_chunk(), start.sae if start else None)
+            start = None  # its memory is the first step's
     except StopRequested:
         if pause():
             yield events.Paused(step=0)
@@ -161,6 +167,7 @@ def _train(
         tokens=split.n_usable,
         dead_window_tokens=plan.dead_window_tokens,
         memory_bytes=fits.peak_bytes,
+        start_digest=spec.start_from.digest if spec.start_from else None,
     )
     yield events.Phase(step=state.step, phase="training")
     with Saver(run_dir / "checkpoints", stop) as saver:
@@ -302,7 +309,8 @@ def _shelf(reading: Reading) -> Generator[events.Event, None, Shelf | None]:
 
 def _identity(spec: RunSpec, tokens: Tokens) -> dict[str, str]:
     """What a checkpoint must share with the run that goes on from it."""
-    return {"config": spec.config.digest(), "tokens": tokens.digest}
+    found = {"config": spec.config.digest(), "tokens": tokens.digest}
+    return found | {"start": spec.start_from.digest} if spec.start_from else found
 
 
 def _newest(

@@ -42,8 +42,8 @@ class Command(BaseCommand):
     help = (
         "List what could be deleted, and delete it with --yes: folders that no row stands for, "
         "checkpoints of completed trainings but the newest and the pinned, whole trainings that "
-        "ended long ago. Exit code: 0 done, 1 something could not be deleted, 2 nothing was "
-        "chosen. "
+        "ended long ago, unless another one is about to start from their SAE. Exit code: 0 done, "
+        "1 something could not be deleted, 2 nothing was chosen. "
         "Example: manage.py prune --orphans --checkpoints --yes"
     )
 
@@ -129,7 +129,9 @@ def _checkpoints() -> Iterator[Candidate]:
 
 
 def _trainings(status: list[str], days: int | None) -> Iterator[Candidate]:
+    needed = Training.objects.unbegun().filter(started_from__training__isnull=False)
     runs = Training.objects.visible().filter(status__in=status)
+    runs = runs.exclude(pk__in=needed.values("started_from__training"))
     if days is not None:
         runs = runs.filter(completed_at__lt=Now() - timedelta(days=days))
     for run in runs:

@@ -10,10 +10,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from pydantic import ValidationError
 
-from trainings.management import rehearsal, running
+from trainings.continuing import settled
+from trainings.management import naming, rehearsal, running
 from trainings.management.asking import chosen_tokenization, hyperparameters
 from trainings.management.console import quiet
-from trainings.models import Training
+from trainings.models import Tokenization, Training
 from workers.engine.config import (
     PRESETS,
     Architecture,
@@ -40,13 +41,18 @@ class Command(BaseCommand):
         parser.add_argument(
             "--layer",
             type=int,
-            required=True,
             help="Decoder block, from 0; of a crosscoder the first of its layers.",
         )
         parser.add_argument(
             "--architecture",
             choices=list(Architecture),
             help=f"Default: the preset's, or {Architecture.STANDARD}.",
+        )
+        parser.add_argument(
+            "--from",
+            metavar="SAE",
+            help="Continue this SAE: id, or name of its training or import. Layer, architecture "
+            "and width are its own; the text, too, unless another one is named.",
         )
         parser.add_argument(
             "--preset",
@@ -81,14 +87,14 @@ class Command(BaseCommand):
     def _rehearse(self, options: dict[str, Any]) -> None:
         tokenization = chosen_tokenization(options)
         with _naming_fields():
-            found = rehearsal.rehearse(tokenization, _config(options))
+            found = rehearsal.rehearse(tokenization, _config(options, tokenization))
         self.stdout.write(json.dumps(found) if options["json"] else rehearsal.sentences(found))
 
     def _queued(self, options: dict[str, Any]) -> Training:
         """The pending row. Ends the command, naming each field, where it cannot be trained."""
         tokenization = chosen_tokenization(options)
         with _naming_fields():
-            config = _config(options)
+            config = _config(options, tokenization)
             layers = "-".join(map(str, settled_layers(config)))
             name = f"{tokenization.model}-layer{layers}-{config.architecture}"
             return Training.objects.start(
@@ -99,7 +105,7 @@ class Command(BaseCommand):
             )
 
 
-def _config(options: dict[str, Any]) -> TrainingConfig:
+def _config(options: dict[str, Any], tokenization: Tokenization) -> TrainingConfig:
     """Raises `ConfigError`, or `CommandError` where preset and architecture disagree."""
     preset = PRESETS.get(options["preset"])
     asked = options["architecture"]
@@ -108,10 +114,20 @@ def _config(options: dict[str, Any]) -> TrainingConfig:
             f"The preset {preset.name} is for {preset.architecture}; leave --architecture out.",
             returncode=2,
         )
-    return TrainingConfig(
-        architecture=preset.architecture if preset else asked or Architecture.STANDARD,
-        layer=options["layer"],
-        hyperparameters=hyperparameters(options["set"], preset.hyperparameters if preset else {}),
+    sae = naming.sae(options["from"]) if options["from"] else None
+    if sae is None and options["layer"] is None:
+        raise CommandError("Name a --layer, or an SAE to continue with --from.", returncode=2)
+    usual = None if sae else Architecture.STANDARD
+    return settled(
+        {
+            "architecture": preset.architecture if preset else asked or usual,
+            "layer": options["layer"],
+            "hyperparameters": hyperparameters(
+                options["set"], preset.hyperparameters if preset else {}
+            ),
+        },
+        tokenization,
+        sae,
     )
 
 

@@ -9,7 +9,8 @@ from .fields import FieldSpec, Section
 from .hyperparameters import FIELDS, WITHOUT_RANGES, Architecture, Hyperparameters, sections
 from .presets import PRESETS, Preset
 from .problem import ConfigError, Problem
-from .run import CacheSpec, RunSpec
+from .run import CacheSpec, RunSpec, StartSpec
+from .starting_sae import StartingSae
 from .training import (
     ModelFacts,
     Plan,
@@ -34,6 +35,8 @@ __all__ = [
     "Problem",
     "RunSpec",
     "Section",
+    "StartSpec",
+    "StartingSae",
     "TrainingConfig",
     "check",
     "places",

@@ -134,10 +134,12 @@ def _check_widths(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem
     h, d = config.hyperparameters, model.d_model
     if h.hidden_dim is not None and h.hidden_dim != d:
         yield Problem("hidden_dim", f"The model's is {d:,}; leave it empty or write {d:,}.")
-    if h.latent_dim is not None and not MULTIPLE_MIN * d <= h.latent_dim <= MULTIPLE_MAX * d:
+    # An SAE that is continued is as wide as it is.
+    chosen = None if config.start_from else h.latent_dim
+    if chosen is not None and not MULTIPLE_MIN * d <= chosen <= MULTIPLE_MAX * d:
         yield Problem(
             "latent_dim",
-            f"{h.latent_dim:,} is outside {MULTIPLE_MIN * d:,} – {MULTIPLE_MAX * d:,} "
+            f"{chosen:,} is outside {MULTIPLE_MIN * d:,} – {MULTIPLE_MAX * d:,} "
             f"({MULTIPLE_MIN} to {MULTIPLE_MAX} times the hidden dimension {d:,}).",
         )
 

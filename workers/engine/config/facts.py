@@ -20,5 +20,6 @@ class Facts:
     steps: int | None = None
     tokens: int | None = None
     context_length: int | None = None
+    started_from: str = ""
     hyperparameters: dict[str, Any] = field(default_factory=dict)
     evaluation: dict[str, Any] = field(default_factory=dict)

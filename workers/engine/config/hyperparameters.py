@@ -248,7 +248,7 @@ class Hyperparameters(BaseModel):
         low=0,
         high=1_000_000,
         unit="steps",
-        automatic="5 % of the run; the whole run for L0 without a target",
+        automatic="5 % of the run; the whole run for L0 without a target; none of a saved SAE",
     )
     dead_neuron_threshold: float = hyper(
         0.0,

@@ -19,11 +19,24 @@ class CacheSpec(BaseModel):
     limit_bytes: int
 
 
+class StartSpec(BaseModel):
+    """The SAE whose weights are the first ones: what it is called, and its folder.
+
+    `digest` is that of its files (`workers.engine.start`), once a run has read them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    folder: Path
+    digest: str = ""
+
+
 class RunSpec(BaseModel):
     """`run.json` in a run folder: all that one attempt needs; paths are absolute.
 
     `resume_from` lists checkpoint folders, newest first; the first that verifies is taken. Without
-    a `cache` every activation is computed.
+    a `cache` every activation is computed. `start_from` is read only where no checkpoint is.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +52,7 @@ class RunSpec(BaseModel):
     resume_from: tuple[Path, ...] = ()
     device: str = "auto"
     cache: CacheSpec | None = None
+    start_from: StartSpec | None = None
 
     @classmethod
     def read(cls, run_dir: Path) -> RunSpec:

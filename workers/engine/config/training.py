@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -31,13 +32,18 @@ class ModelFacts(BaseModel):
 
 
 class TrainingConfig(BaseModel):
-    """What is trained: an architecture at a layer with its hyperparameters."""
+    """What is trained: an architecture at a layer with its hyperparameters.
+
+    `start_from`: id of the SAE whose weights are the first ones; null for random ones. Then the
+    rest agrees with it (`StartingSae.followed_by`).
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     architecture: Architecture
     layer: int = Field(ge=0, description="Index of the decoder block that is read, from 0.")
     hyperparameters: Hyperparameters = Field(default_factory=Hyperparameters)
+    start_from: UUID | None = None
 
     def digest(self) -> str:
         """SHA-256 over the canonical JSON; a checkpoint names the config it belongs to."""
@@ -46,6 +52,8 @@ class TrainingConfig(BaseModel):
         for name in _LATER:
             if h[name] == FIELDS[name].default:
                 del h[name]
+        if self.start_from is None:
+            del found["start_from"]
         text = json.dumps(found, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -93,7 +101,7 @@ class Plan:
             d_in=len(layers) * model.d_model,
             d_out=len(layers) * model.d_model,
             d_sae=d_sae,
-            k=_k(config, d_sae),
+            k=settled_k(config, d_sae),
             sparsity_warmup_steps=_sparsity_warmup(config),
             lr_warmup_steps=(
                 min(1000, h.num_steps // 50) if h.lr_warmup_steps is None else h.lr_warmup_steps
@@ -162,7 +170,8 @@ def settled_target(config: TrainingConfig) -> Target:
     return "mlp_out" if h.hook == "mlp_in" else "next_layer"
 
 
-def _k(config: TrainingConfig, d_sae: int) -> int | None:
+def settled_k(config: TrainingConfig, d_sae: int) -> int | None:
+    """How many latents are kept of a token, of each or on average; None where a penalty rules."""
     h = config.hyperparameters
     if h.top_k_sparsity is not None:
         return round(d_sae * h.top_k_sparsity / 100)
@@ -180,6 +189,8 @@ def _start_l0(config: TrainingConfig) -> float | None:
     automatic = config.architecture is Architecture.JUMPRELU and h.jumprelu_threshold is None
     if not automatic or h.top_k_sparsity is not None or h.target_l0 is None:
         return None
+    if config.start_from is not None:  # θ is the SAE's
+        return None
     return 2 * h.target_l0
 
 
@@ -187,5 +198,7 @@ def _sparsity_warmup(config: TrainingConfig) -> int:
     h = config.hyperparameters
     if h.sparsity_warmup_steps is not None:
         return h.sparsity_warmup_steps
+    if config.start_from is not None:  # it was trained under a penalty, and is as sparse as that
+        return 0
     whole = config.architecture is Architecture.JUMPRELU and h.target_l0 is None
     return h.num_steps if whole else h.num_steps // 20

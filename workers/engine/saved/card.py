@@ -194,7 +194,8 @@ def _training(facts: Facts) -> str:
     steps = f"in {facts.steps:,} steps" if facts.steps else ""
     contexts = f"contexts of {facts.context_length:,} tokens" if facts.context_length else ""
     trained = " ".join(part for part in (tokens, text, steps) if part)
-    return ", ".join(part for part in (trained, contexts) if part)
+    start = f"continued from {escaped(facts.started_from)}" if facts.started_from else ""
+    return ", ".join(part for part in (trained, contexts, start) if part)
 
 
 def _files(proof: Proof) -> str:

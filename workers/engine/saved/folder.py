@@ -40,6 +40,11 @@ def open_sae(folder: Path) -> SavedSae:
     return sae
 
 
+def files_of(folder: Path) -> tuple[str, str]:
+    """Names of the files it is read from. Raises `ValueError` where there are none."""
+    return _CONFIG, _weights_file(folder).name
+
+
 def _weights_file(folder: Path) -> Path:
     for name in (saelens.WEIGHTS, sparsify.WEIGHTS):
         if (folder / name).is_file():

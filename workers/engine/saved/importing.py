@@ -11,6 +11,7 @@ from ..config.sae_job import Place
 from ..failure import TrainingError
 from ..language_model import Site
 from ..model import ModelFolder, inspect
+from .continuing import CannotContinue, starting
 from .draft import drafted
 from .folder import open_sae
 from .formats import write_for_saelens
@@ -47,7 +48,7 @@ def import_saved(
 
 
 def facts(sae: SavedSae) -> dict[str, Any]:
-    """What a page says of it without reading its weights."""
+    """What a page says of it without reading its weights, and how a training continues it."""
     assert sae.reads is not None
     assert sae.writes is not None
     kind = {"relu": "ReLU", "jumprelu": "JumpReLU", "topk": f"TopK {sae.k}"}[sae.kind.value]
@@ -64,7 +65,16 @@ def facts(sae: SavedSae) -> dict[str, Any]:
         "target_hook": sae.writes.hook,
         "d_in": sae.d_in,
         "d_sae": sae.d_sae,
+        **_continuing(sae),
     }
+
+
+def _continuing(sae: SavedSae) -> dict[str, Any]:
+    """`start`, or the reason why there is none."""
+    try:
+        return {"start": starting(sae).model_dump(mode="json"), "no_start": ""}
+    except CannotContinue as error:
+        return {"start": None, "no_start": str(error)}
 
 
 def _placed(sae: SavedSae, place: Place | None) -> SavedSae:

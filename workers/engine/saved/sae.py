@@ -88,6 +88,13 @@ class SavedSae:
         """Whether what is reconstructed is not what is read."""
         return self.reads != self.writes
 
+    @property
+    def skips_by_identity(self) -> bool:
+        """Whether its skip connection gives the input itself."""
+        return self.W_skip is not None and torch.equal(
+            self.W_skip, torch.eye(self.d_in).to(self.W_skip)
+        )
+
     def to(self, device: torch.device) -> SavedSae:
         tensors: dict[str, Any] = {
             name: value.to(device)
@@ -111,7 +118,7 @@ class SavedSae:
 
     def skip_alone(self, x_BD: Tensor, y_BO: Tensor) -> Tensor | None:
         """What ŷ [B, O] is without latents, by `metrics.py`; None without a skip connection."""
-        if self.W_skip is None or torch.equal(self.W_skip, torch.eye(self.d_in).to(self.W_skip)):
+        if self.W_skip is None or self.skips_by_identity:
             return None if self.W_skip is None else x_BD
         normalized = self._normalized(x_BD, y_BO)
         alone: Tensor = normalized.restore(torch.addmm(self.b_dec, normalized.x, self.W_skip.T))
