@@ -14,6 +14,7 @@ from workers.engine.config import (
     TrainingConfig,
     problems,
 )
+from workers.engine.config.starting_sae import NO_CROSSCODER
 
 from .models import Sae, Tokenization
 
@@ -47,6 +48,8 @@ def starting(sae: Sae, source: Tokenization | None = None) -> StartingSae:
     if run := sae.training:
         if run.model.facts is None:
             raise _refused(f"{run.model} is not ready.")
+        if run.config.architecture.spans:
+            raise _refused(NO_CROSSCODER)
         return StartingSae.trained(run.config, run.model.facts)
     if not sae.ready:
         raise _refused(f"{sae.name} has not been imported yet.")

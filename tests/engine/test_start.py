@@ -30,6 +30,7 @@ from workers.engine.config import (
 )
 from workers.engine.export import folded
 from workers.engine.failure import TrainingError
+from workers.engine.language_model import Site
 from workers.engine.saved import Kind, SavedSae, open_sae
 from workers.engine.saved.continuing import CannotContinue, row_norms, starting
 from workers.engine.saved.difference import difference
@@ -153,6 +154,10 @@ def test_what_it_gives_back_is_the_same_sae_with_unit_rows(tmp_path: Path) -> No
     [
         (an_sae(Kind.TOPK), "different norms"),
         (an_sae(Kind.JUMPRELU, "transcoder"), "a transcoder with JumpReLU"),
+        (
+            replace(an_sae(Kind.RELU), across=(Site(0, "resid_post"), Site(1, "resid_post"))),
+            "A crosscoder cannot be continued",
+        ),
         (replace(an_sae(Kind.RELU), reads=None, writes=None), "does not say which layer"),
         (
             replace(an_sae(Kind.RELU), writes=replace(an_sae(Kind.RELU).reads, layer=3)),  # type: ignore[type-var]

@@ -132,6 +132,18 @@ def test_what_cannot_be_continued_says_why(
     assert not Training.objects.exists()
 
 
+def test_a_crosscoder_is_not_offered(client: Client, tmp_path: Path) -> None:
+    sae = an_sae(tmp_path / "sae")
+    kept = {**Training.objects.get().hyperparameters, "layers": [1, 2]}
+    Training.objects.update(architecture="crosscoder", hyperparameters=kept)
+    assert "Continue training" not in client.get(f"/saes/{sae.pk}").content.decode()
+    error = post(client, start_from=str(sae.pk)).json()["errors"][0]
+    assert (error["field"], "crosscoder cannot be continued" in error["message"]) == (
+        "start_from",
+        True,
+    )
+
+
 @pytest.mark.parametrize("wrong", [str(uuid.UUID(int=7)), "nonsense"])
 def test_an_sae_that_is_not_there_is_told(wrong: str) -> None:
     form = StartForm(QueryDict(f"id={uuid.uuid4()}&start_from={wrong}&t={a_tokenization().pk}"))

@@ -62,6 +62,8 @@ def take_over(sae: Sae, saved: SavedSae, normalizer: Normalizer) -> None:
     pre-activations has one n for all latents (`saved.continuing`), so it takes the same ones.
     """
     w, s, t = sae.weights, normalizer.scale_in, normalizer.scale_out
+    assert isinstance(s, float)  # no crosscoder is continued
+    assert isinstance(t, float)
     norm_F = row_norms(saved.W_dec)
     if saved.kind is Kind.TOPK or "threshold" in sae.activation.running:
         norm_F = norm_F.mean().expand_as(norm_F)

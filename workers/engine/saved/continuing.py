@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..config import WITHOUT_RANGES, Architecture, ConfigError, Hyperparameters, StartingSae
 from ..config.hyperparameters import SkipKind, Target
+from ..config.starting_sae import NO_CROSSCODER
 from ..config.training import TrainingConfig, settled_k
 from .hook_names import lens_name
 from .sae import Kind, SavedSae
@@ -23,6 +24,8 @@ class CannotContinue(Exception):
 
 def starting(sae: SavedSae) -> StartingSae:
     """Raises `CannotContinue`."""
+    if sae.across:
+        raise CannotContinue(NO_CROSSCODER)
     architecture, target = _architecture(sae), _target(sae)
     assert sae.reads is not None
     if sae.d_in != sae.d_out:
