@@ -81,7 +81,7 @@ def test_the_dialog_starts_it(client: Client, tmp_path: Path, nudges: Any) -> No
     assert (run.architecture, run.layer, run.started_from) == ("batchtopk", 1, sae)
     assert run.config.start_from == sae.pk
     assert run.hyperparameters["target_l0"] == 5
-    assert nudges == [("run", run)]
+    assert nudges == [("run", run.pk)]
     page = client.get(reverse("training", args=[run.pk])).content.decode()
     assert f'Continues</dt><dd><a href="/saes/{sae.pk}">a run</a>' in page
     assert "--from" in page

@@ -12,7 +12,6 @@ from .hyperparameters import Architecture, Hook, Hyperparameters, SkipKind, Targ
 from .problem import ConfigError, Problem
 from .training import ModelFacts, Plan, TrainingConfig, settled_target
 
-
 # Its norms are held on a scale of each layer that follows from the text: on another text it would
 # keep neither its norms nor, with TopK, its choice of latents.
 NO_CROSSCODER = "A crosscoder cannot be continued: each layer's scale follows from its own text."
