@@ -25,11 +25,13 @@ from trainings.models import (
     Tokenization,
     Training,
     TrainingMetric,
+    Worker,
 )
 from trainings.models.rehearsal import digest
 from workers.engine.cache import Manifest, OpenEntry
 from workers.engine.config import Hyperparameters, TrainingConfig
 from workers.engine.features import Feature, table
+from workers.release import version
 
 EVALUATION = {
     "tokens": 32768,
@@ -361,6 +363,32 @@ def cached() -> None:
     (folder().path / "evictions.jsonl").write_text(text)
 
 
+def workers() -> None:
+    """Two hosts, in every state; seen as long as anybody looks."""
+    seen = timezone.now() + timedelta(days=1)
+    gpu = {"name": "NVIDIA H100 80GB HBM3", "memory_total": 85_520_809_984}
+    facts: dict[str, Any] = {"version": version(), "cores": 64, "memory_total": 515_000_000_000}
+    facts |= {"memory_available": 401_000_000_000, "seen_at": seen}
+    for n, used in enumerate((61_300_000_000, 4_100_000_000, 0)):
+        Worker.objects.create(
+            kind="trainer",
+            host="gpu-box-1",
+            pid=4100 + n,
+            slot=f"trainer-{n}",
+            gpus=[gpu | {"uuid": f"GPU-{n}", "memory_used": used}],
+            draining_since=seen if n == 1 else None,
+            **facts,
+        )
+    small = {**facts, "cores": 8, "memory_total": 32_000_000_000}
+    small["memory_available"] = 21_000_000_000
+    for n, kind in enumerate(("jobs", "saes", "sweeper")):
+        old = {"version": "0.0.9 (tables 9)"} if kind == "saes" else {}
+        Worker.objects.create(kind=kind, host="web-1", pid=900 + n, slot=kind, **(small | old))
+    gone = {"host": "web-1", "kind": "trainer", "pid": 899, "slot": "trainer", **small}
+    Worker.objects.create(**(gone | {"seen_at": timezone.now() - timedelta(minutes=7)}))
+    Training.objects.filter(status="running").update(worker="gpu-box-1:4100", lease_expires_at=seen)
+
+
 def gallery() -> None:
     """One of each, the newest first on the page: running, waiting, completed, failed.
 
@@ -375,6 +403,7 @@ def gallery() -> None:
     figures = short.figures | {"memory_available_bytes": 1_200_000_000}
     Rehearsal.objects.filter(pk=short.pk).update(figures=figures, beside_training=True)
     cached()
+    workers()
 
 
 MEASURED = {
