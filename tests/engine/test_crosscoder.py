@@ -52,11 +52,10 @@ def free() -> tuple[Weights, Tensor]:
     return w, torch.randn(B, ALL, generator=g, dtype=torch.float64)
 
 
-def mean_norm(W_FO: Tensor) -> Tensor:
+def mean_norm(W_FO: Tensor, width: int = D) -> Tensor:
     """[F, 1], written otherwise than in the engine."""
-    return torch.stack([part.square().sum(1).sqrt() for part in W_FO.split(D, dim=1)]).mean(0)[
-        :, None
-    ]
+    norms = [part.square().sum(1).sqrt() for part in W_FO.split(width, dim=1)]
+    return torch.stack(norms).mean(0)[:, None]
 
 
 def paper_loss(w: Weights, x: Tensor, activation: Activation) -> Tensor:
@@ -150,10 +149,19 @@ def test_of_one_layer_the_constraint_is_the_standard_one() -> None:
     torch.testing.assert_close(gradient, expected)
 
 
-def test_at_the_start_each_layer_is_reconstructed_at_its_own_size(make_spec: MakeSpec) -> None:
-    plan = plan_of(make_spec("crosscoder", layers=(1, 2, 3), latent_dim=2048))
-    sae = build(plan, CPU)
-    x = torch.randn(400, plan.d_in, generator=torch.Generator().manual_seed(1))
+@pytest.mark.parametrize("hook", ["resid_post", "mlp_out"])
+def test_at_the_start_each_layer_is_reconstructed_at_its_size(
+    make_spec: MakeSpec, hook: str
+) -> None:
+    """Of the residual stream, whose layers are much alike, by one direction for all."""
+    plan = plan_of(make_spec("crosscoder", layers=(1, 2, 3), latent_dim=2048, hook=hook))
+    sae, g = build(plan, CPU), torch.Generator().manual_seed(1)
+    x = torch.randn(400, plan.d_in, generator=g)
+    if hook == "resid_post":
+        x = x / 10 + torch.randn(400, 32, generator=g).repeat(1, 3)
+    parts = sae.weights["W_dec"].chunk(3, 1)
+    assert torch.equal(parts[0], parts[2]) is (hook == "resid_post")
+    torch.testing.assert_close(mean_norm(sae.weights["W_dec"], 32), torch.ones(2048, 1))
     _, x_hat = sae.reconstruct(x)
     for part, found in zip(x.chunk(3, 1), x_hat.chunk(3, 1), strict=True):
         slope = float((part * found).sum() / part.square().sum())

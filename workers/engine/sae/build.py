@@ -133,10 +133,13 @@ def _activation(plan: Plan, kind: type[Sae]) -> Activation:
 def _weights(plan: Plan, activation: Activation) -> Weights:
     """Tied: W_enc = W_dec · 2D/F, so that the first reconstruction is of the data's size.
 
-    D is the width of one layer, since a crosscoder's rows have norm 1 at each.
+    D is the width of one layer, since a crosscoder's rows have norm 1 at each. Of the residual
+    stream, where a direction means much the same a few blocks on, a latent starts with one
+    direction for all layers, and each layer's first reconstruction is of their mean.
     """
     generator = torch.Generator().manual_seed(plan.hyperparameters.seed)
-    W_dec = torch.randn(plan.d_sae, plan.d_out, generator=generator)
+    alike = len(plan.layers) if plan.hyperparameters.hook == "resid_post" else 1
+    W_dec = torch.randn(plan.d_sae, plan.d_out // alike, generator=generator).repeat(1, alike)
     weights = {
         "W_enc": W_dec,
         "b_enc": torch.zeros(plan.d_sae),
@@ -144,7 +147,7 @@ def _weights(plan: Plan, activation: Activation) -> Weights:
         "b_dec": torch.zeros(plan.d_out),
     }
     project(weights, len(plan.layers))
-    weights["W_enc"] = weights["W_dec"] * (2 * plan.width / plan.d_sae)
+    weights["W_enc"] = weights["W_dec"] * (2 * plan.width / (plan.d_sae * alike))
     if isinstance(activation, Jump):
         weights["threshold"] = torch.full((plan.d_sae,), plan.first_threshold)
     if plan.learns_skip:
