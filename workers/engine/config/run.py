@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .hyperparameters import WITHOUT_RANGES
 from .training import TrainingConfig
@@ -23,7 +23,8 @@ class RunSpec(BaseModel):
     """`run.json` in a run folder: all that one attempt needs; paths are absolute.
 
     `resume_from` lists checkpoint folders, newest first; the first that verifies is taken. Without
-    a `cache` every activation is computed.
+    a `cache` every activation is computed. The run is split over so many `ranks`, processes of this
+    machine with a GPU each where there are any; a checkpoint knows nothing of their number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,6 +40,7 @@ class RunSpec(BaseModel):
     resume_from: tuple[Path, ...] = ()
     device: str = "auto"
     cache: CacheSpec | None = None
+    ranks: int = Field(default=1, ge=1)
 
     @classmethod
     def read(cls, run_dir: Path) -> RunSpec:
