@@ -356,6 +356,7 @@ def run_spec(training: Training, attempt: int) -> RunSpec:
         dataset_name=training.dataset.name,
         resume_from=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),
         cache=cache.spec(),
+        ranks=training.config.hyperparameters.gpus,
     )
 
 

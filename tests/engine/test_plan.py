@@ -78,6 +78,10 @@ def test_a_later_hyperparameter_is_part_of_the_digest_where_it_is_set() -> None:
     assert config("skip", skip="learned").digest() != config("skip").digest()
 
 
+def test_checkpoints_belong_to_a_configuration_whatever_the_number_of_gpus() -> None:
+    assert config("standard", gpus=4).digest() == config("standard").digest()
+
+
 @pytest.mark.parametrize(
     ("architecture", "h", "writes"),
     [

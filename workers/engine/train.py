@@ -109,6 +109,9 @@ def _train(
     asked = Asked.by(spec)
     plan, tokens, split, device = asked.plan, asked.tokens, asked.split, ranks.device(asked.device)
     h = plan.hyperparameters
+    if not ranks.alone and not plan.architecture.by_latents:
+        kind = plan.architecture.label
+        raise TrainingError(f"A run of {kind} cannot be split over several processes yet.")
     for problem in warnings(spec.config, asked.facts, split.n_usable):
         yield events.Warned(step=0, code=problem.field, message=problem.message)
 

@@ -341,6 +341,15 @@ class Hyperparameters(BaseModel):
         high=16_777_216,
         unit="tokens",
     )
+    gpus: int = hyper(
+        1,
+        "How many GPUs of one machine share the latents of the run; without GPUs, how many "
+        "processes.",
+        section=Section.OPTIMIZATION,
+        low=1,
+        high=64,
+        unit="GPUs",
+    )
 
     # Checkpoints
     checkpoint_interval: int = hyper(
@@ -410,6 +419,7 @@ _LABELS = {
     "adam_beta2": "Adam β₂",
     "sparsity_warmup_steps": "Sparsity warm-up",
     "held_out_tokens": "Held-out tokens",
+    "gpus": "GPUs",
     "num_steps": "Steps",
 }
 
