@@ -46,7 +46,8 @@ def exchanged(
             for into, of_site in zip(whole, own.tensors, strict=True):
                 into[rows] = of_site[taken : taken + stop - start]
             taken += stop - start
-        for into in whole:
-            ranks.spread(into[rows], source)
+        if stop > start:
+            for into in whole:
+                ranks.spread(into[rows], source)
     seconds = own.seconds + time.perf_counter() - begun
     return Activations(whole[0], whole[-1], np.concatenate(contexts), seconds)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 # What a run's ranks are started again at most, and how often one looks at them (seconds).
 RESTARTS = 3
 _TICK = 0.1
+# Where the agent keeps what it wants to know of each start.
+_ATTEMPTS = "ranks"
 
 
 def launch(
@@ -58,7 +61,7 @@ def launch(
         rdzv_endpoint="localhost:0",
         local_addr="localhost",
         max_restarts=RESTARTS,
-        logs_specs=DefaultLogsSpecs(log_dir=str(run_dir / "ranks")),
+        logs_specs=DefaultLogsSpecs(log_dir=str(run_dir / _ATTEMPTS)),
     )
     command = ("-m", "workers.engine", *words, "--parent", str(os.getpid()), str(run_dir))
     signal.signal(signal.SIGUSR2, _told_at_once)
@@ -67,6 +70,7 @@ def launch(
         agent = thread.submit(elastic_launch(config, sys.executable), *command)
         while not wait((agent,), timeout=_TICK).done:
             _pass_on(asked, told)
+    shutil.rmtree(run_dir / _ATTEMPTS, ignore_errors=True)  # empty folders
     error = agent.exception()
     if error is None:
         return int(spoken(run_dir) == FAILED)
