@@ -111,7 +111,7 @@ def _train(
     h = plan.hyperparameters
     if not ranks.alone and not plan.architecture.by_latents:
         kind = plan.architecture.label
-        raise TrainingError(f"A run of {kind} cannot be split over several processes yet.")
+        raise TrainingError(f"A run of {kind} cannot be split over several processes.")
     for problem in warnings(spec.config, asked.facts, split.n_usable):
         yield events.Warned(step=0, code=problem.field, message=problem.message)
 

@@ -28,18 +28,20 @@ SMALL: dict[str, Any] = {
     "dtype": "float32",
     "dead_window_tokens": 2000,
 }
+# Latents that are rare are called dead, so that there are some.
+RARE = {"dead_neuron_threshold": 0.02}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "standard": ("standard", {}),
-    "resampled": ("standard", {"resample_steps": 12, "l1_alpha": 0.05}),
+    "resampled": ("standard", {"resample_steps": 12, "l1_alpha": 0.05} | RARE),
     "sparse": ("standard", {"target_l0": 8.0, "latent_dim": 259}),
-    "jumprelu": ("jumprelu", {"target_l0": 8.0, "resample_steps": 12}),
+    "jumprelu": ("jumprelu", {"target_l0": 8.0, "resample_steps": 12} | RARE),
     "skip": ("skip", {}),
     "learned": ("skip", {"skip": "learned", "normalize_activations": "layer_norm"}),
     "transcoder": ("transcoder", {}),
-    "topk": ("standard", {"top_k_sparsity": 3.0, "seed": 1}),
+    "topk": ("standard", {"top_k_sparsity": 3.0} | RARE),
     "transcoder_topk": ("transcoder", {"top_k_sparsity": 3.0}),
-    "batchtopk": ("batchtopk", {"target_l0": 6.0}),
-    "matryoshka": ("matryoshka", {"target_l0": 6.0}),
+    "batchtopk": ("batchtopk", {"target_l0": 6.0} | RARE),
+    "matryoshka": ("matryoshka", {"target_l0": 6.0} | RARE),
     "gated": ("gated", {}),
     "p_annealed": ("p_annealed", {}),
     "moments": ("standard", {"moments_dtype": "bfloat16"}),

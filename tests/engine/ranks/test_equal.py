@@ -41,7 +41,8 @@ def test_the_sae_of_four_ranks_is_that_of_one(trained: Trained, name: str) -> No
 
 def test_latents_died_and_were_drawn_anew(trained: Trained) -> None:
     """Otherwise the cases above say nothing about the auxiliary loss and about resampling."""
-    assert trained[1]["topk"].points[-1]["dead_neurons"] > 20
+    for name in ("topk", "batchtopk", "matryoshka"):
+        assert trained[1][name].points[-1]["dead_neurons"] > 10, name
     for name in ("resampled", "jumprelu"):
         counts = [[e["count"] for e in trained[n][name].events if "count" in e] for n in (1, 2, 4)]
         assert counts[0]
@@ -94,17 +95,15 @@ def test_the_same_number_of_ranks_goes_on_to_the_last_bit(trained: Trained) -> N
     assert all(torch.equal(tensor, ends[1][name]) for name, tensor in ends[0].items())
 
 
-@pytest.mark.parametrize(("name", "last"), [("stopped", "stopped"), ("paused", "paused")])
-def test_all_ranks_stop_where_one_was_asked_to(trained: Trained, name: str, last: str) -> None:
-    run = trained[2][name]
+@pytest.mark.parametrize("last", ["stopped", "paused"])
+def test_all_ranks_stop_where_one_was_asked_to(trained: Trained, last: str) -> None:
+    """The second one was asked; the first alone evaluates and tells."""
+    run = trained[2][last]
 
-    steps = [max(event["step"] for event in told) for told in (run.events, *run.others)]
-    assert steps[0] == steps[1]
-    assert 10 <= steps[0] < 15
+    step = run.events[-1]["step"]
     assert run.events[-1]["event"] == last
-    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == [
-        f"step-{steps[0]:06d}"
-    ]
+    assert 10 <= step < 15
+    assert [path.name for path in (run.folder / "checkpoints").iterdir()] == [f"step-{step:06d}"]
 
 
 def _started(run: Outcome) -> dict[str, int]:

@@ -74,4 +74,5 @@ def test_shares_are_whole_and_even() -> None:
 
 def _kept(values_RBK: Tensor) -> Tensor:
     ranks = [Pretended(number, values_RBK) for number in range(len(values_RBK))]
-    return torch.stack([among_largest(values_RBK[r.number], K, K, r) for r in ranks])
+    width = values_RBK.shape[2]
+    return torch.stack([among_largest(values_RBK[r.number], K, width, r) for r in ranks])

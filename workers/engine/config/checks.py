@@ -149,7 +149,7 @@ def _check_groups(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem
 def _check_gpus(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
     if config.hyperparameters.gpus > 1 and not config.architecture.by_latents:
         label = config.architecture.label
-        yield Problem("gpus", f"A run of {label} cannot be split yet; choose 1.")
+        yield Problem("gpus", f"A run of {label} cannot be split; choose 1.")
 
 
 def _check_schedule(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
