@@ -29,11 +29,12 @@ SMALL: dict[str, Any] = {
     "dead_window_tokens": 2000,
 }
 # Latents that are rare are called dead, so that there are some.
-RARE = {"dead_neuron_threshold": 0.02}
+RARE = {"dead_neuron_threshold": 0.1}
+# Half of the latents are active at first; these fall so far that the sparse step takes over.
+SPARSE = {"l1_alpha": 0.1, "learning_rate": 0.02, "lr_warmup_steps": 0, "sparsity_warmup_steps": 0}
 KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "standard": ("standard", {}),
-    "resampled": ("standard", {"resample_steps": 12, "l1_alpha": 0.05} | RARE),
-    "sparse": ("standard", {"target_l0": 8.0, "latent_dim": 259}),
+    "resampled": ("standard", {"resample_steps": 12} | RARE | SPARSE),
     "jumprelu": ("jumprelu", {"target_l0": 8.0, "resample_steps": 12} | RARE),
     "skip": ("skip", {}),
     "learned": ("skip", {"skip": "learned", "normalize_activations": "layer_norm"}),
@@ -42,8 +43,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "transcoder_topk": ("transcoder", {"top_k_sparsity": 3.0}),
     "batchtopk": ("batchtopk", {"target_l0": 6.0} | RARE),
     "matryoshka": ("matryoshka", {"target_l0": 6.0} | RARE),
-    "gated": ("gated", {}),
-    "p_annealed": ("p_annealed", {}),
+    "gated": ("gated", SPARSE),
+    "p_annealed": ("p_annealed", SPARSE),
     "moments": ("standard", {"moments_dtype": "bfloat16"}),
 }
 

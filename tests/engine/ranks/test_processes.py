@@ -76,7 +76,9 @@ def start(tmp_path: Path) -> Iterator[Callable[[RunSpec], Run]]:
     yield begin
     for run in runs:
         run.process.kill()
-        run.process.communicate()
+        run.process.wait()
+        assert run.process.stdout is not None
+        run.process.stdout.close()
 
 
 def test_a_lost_rank_starts_the_run_again_from_its_newest_checkpoint(

@@ -64,6 +64,7 @@ def launch(
         logs_specs=DefaultLogsSpecs(log_dir=str(run_dir / _ATTEMPTS)),
     )
     command = ("-m", "workers.engine", *words, "--parent", str(os.getpid()), str(run_dir))
+    os.dup2(voice.fileno(), sys.stdout.fileno())  # which is the ranks', too
     signal.signal(signal.SIGUSR2, _told_at_once)
     told: set[tuple[int, signal.Signals]] = set()
     with ThreadPoolExecutor(1, "agent", initializer=hold_back) as thread:
