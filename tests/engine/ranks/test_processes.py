@@ -15,9 +15,12 @@ from typing import Any
 
 import psutil
 import pytest
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from tests.engine.test_process import ENVIRONMENT, alive
 from workers.engine.config import RunSpec
+from workers.engine.ranks.launch import sentence
+from workers.engine.run import LOST
 
 MakeSpec = Callable[..., RunSpec]
 Events = list[dict[str, Any]]
@@ -122,6 +125,15 @@ def test_a_failure_is_told_once_and_nothing_is_started_again(
     assert run.end()["error"].startswith("There is no Hugging Face model in")
     assert run.process.returncode == 1
     assert [event["event"] for event in run.events] == ["phase", "failed"]
+
+
+def test_who_was_killed_is_named_and_not_who_noticed() -> None:
+    failures = {0: ProcessFailure(0, 1, LOST, ""), 1: ProcessFailure(1, 2, -signal.SIGKILL, "")}
+
+    told = sentence(ChildFailedError("engine", failures), 2)
+
+    assert "2 processes were started 4 times" in told
+    assert "at last number 2 (SIGKILL)" in told
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a Linux kernel's promise")

@@ -76,7 +76,7 @@ def launch(
     if error is None:
         return int(spoken(run_dir) == FAILED)
     log.error("The ranks of the run ended: %s", error)
-    voice.say(Failed(step=0, error=_sentence(error, count)))
+    voice.say(Failed(step=0, error=sentence(error, count)))
     return 1
 
 
@@ -114,10 +114,12 @@ def _send(rank: psutil.Process, number: signal.Signals) -> None:
         log.info("Process %d had ended before it could be told.", rank.pid)
 
 
-def _sentence(error: BaseException, count: int) -> str:
+def sentence(error: BaseException, count: int) -> str:
+    """What a researcher is told once nothing is started again."""
     if not isinstance(error, ChildFailedError):
         return f"The {count} processes of the run cannot be started: {error}."
-    rank, failure = error.get_first_failure()
+    # One that a signal has killed, if any: the others only found that it was gone.
+    rank, failure = min(error.failures.items(), key=lambda found: found[1].exitcode)
     how = failure.signal_name() if failure.exitcode < 0 else f"exit code {failure.exitcode}"
     return (
         f"The training's {count} processes were started {RESTARTS + 1} times, and each time one of "
