@@ -44,7 +44,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "batchtopk": ("batchtopk", {"target_l0": 6.0} | RARE),
     "matryoshka": ("matryoshka", {"target_l0": 6.0} | RARE),
     "gated": ("gated", SPARSE),
-    "p_annealed": ("p_annealed", SPARSE),
+    "p_annealed": ("p_annealed", SPARSE | {"final_p": 0.8, "l1_alpha": 0.07}),
     "moments": ("standard", {"moments_dtype": "bfloat16"}),
 }
 
