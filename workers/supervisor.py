@@ -372,6 +372,7 @@ def run_spec(training: Training, attempt: int) -> RunSpec:
         resume_from=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),
         cache=cache.spec(),
         start_from=training.start_spec,
+        ranks=training.config.hyperparameters.gpus,
     )
 
 

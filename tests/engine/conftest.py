@@ -51,7 +51,12 @@ def tokens(tokens_folder: Path) -> Tokens:
 
 
 @pytest.fixture
-def make_spec(model_folder: Path, tokens_folder: Path) -> Callable[..., RunSpec]:
+def make_spec(spec_of: Callable[..., RunSpec]) -> Callable[..., RunSpec]:
+    return spec_of
+
+
+@pytest.fixture(scope="session")
+def spec_of(model_folder: Path, tokens_folder: Path) -> Callable[..., RunSpec]:
     """A small run: `make_spec("jumprelu", num_steps=10)`."""
 
     def make(

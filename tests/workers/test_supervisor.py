@@ -159,6 +159,11 @@ def test_an_attempt_resumes_from_its_own_line_of_checkpoints(home: Path) -> None
         )
     spec = supervisor.run_spec(training, 3)
     assert [str(p) for p in spec.resume_from] == ["/2/200", "/2/100"]
+    assert spec.ranks == 1
+
+
+def test_a_run_on_several_gpus_is_one_of_as_many_ranks(home: Path) -> None:
+    assert supervisor.run_spec(a_training(hyperparameters={"gpus": 4}), 1).ranks == 4
 
 
 def _text(path: Path) -> str:

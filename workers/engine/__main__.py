@@ -3,7 +3,8 @@
 Prints one JSON object per event on standard output and nothing else there; logs to standard error.
 SIGTERM and SIGINT ask it to stop at the next step, with checkpoint and SAE; SIGUSR1 asks for the
 checkpoint alone; SIGUSR2 writes to the log where every thread stands. Exit status 0 after
-`completed`, `stopped` or `paused`, 1 after `failed`.
+`completed`, `stopped` or `paused`, 1 after `failed`. Where run.json asks for several ranks, this
+process starts them and passes on to them what it is told.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from types import FrameType
 from typing import TextIO
 
 from .json_lines import JsonLines
-from .parent import die_with_parent
+from .parent import die_with_parent, hear
 from .voice import Voice, end_without_pulse
 
 # glibc's names for what `mallopt` sets, and the most it takes for the first.
@@ -48,11 +49,13 @@ def main() -> int:
     arguments = parser.parse_args()
     run_dir = arguments.run_dir
     die_with_parent(signal.SIGKILL, arguments.parent or os.getppid())
-    if arguments.watched:
+    among_ranks = "TORCHELASTIC_RUN_ID" in os.environ
+    if arguments.watched and not among_ranks:  # else whoever started it listens for all of them
         end_without_pulse(sys.stdin.fileno(), arguments.watched)
     faulthandler.register(signal.SIGUSR2)
     stop = _set_by(signal.SIGTERM, signal.SIGINT)
     pause = _set_by(signal.SIGUSR1)
+    hear()
     out = _events_only()
     _log(as_json=bool(arguments.watched))
     # OpenMP's threads spin while they wait for each other, which is ruinous where another process
@@ -68,7 +71,8 @@ def main() -> int:
 
     if arguments.rehearse:
         return rehearsed(run_dir.absolute(), out)
-    return run(run_dir.absolute(), Voice(out, beats=bool(arguments.watched)), stop, pause)
+    words = ("--watched", f"{arguments.watched:g}") if arguments.watched else ()
+    return run(run_dir.absolute(), Voice(out, beats=bool(arguments.watched)), stop, pause, words)
 
 
 def _log(*, as_json: bool) -> None:

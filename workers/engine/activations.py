@@ -78,23 +78,30 @@ class Reader:
         beside: bool = False,
     ) -> None:
         self.tokens, self.groups, self.forward = tokens, groups, forward
-        self._device, self._shelf, self._beside = device, shelf, beside
+        self.device, self._shelf, self._beside = device, shelf, beside
 
     def read(self, parts: Sequence[Part], stop: Callable[[], bool] = bool) -> Activations:
         """Every usable token of the parts, in order. Raises `StopRequested` if asked to.
 
-        The `seconds` of what is returned leave out the loading of the model.
+        Without parts there is nothing, of no width. The `seconds` of what is returned leave out the
+        loading of the model.
         """
+        if not parts:
+            nothing = torch.empty((0, 0), device=self.device)
+            return Activations(nothing, nothing, np.zeros(0, np.int64))
         begun, loading = time.perf_counter(), self.forward.loading_seconds
         places = [self._rows(part) for part in parts]
         held = self._gathered(parts, places, stop)
-        if self._device.type == "cuda":
+        if self.device.type == "cuda":
             # Once a chunk: the time below is then true. Steps in another stream are not waited for.
-            torch.cuda.current_stream(self._device).synchronize()
-        contexts = np.concatenate([self.groups.read(part) for part in parts])
-        counts = np.concatenate([rows.counts for rows in places])
+            torch.cuda.current_stream(self.device).synchronize()
+        contexts = np.concatenate([self.contexts(part) for part in parts])
         seconds = time.perf_counter() - begun - (self.forward.loading_seconds - loading)
-        return Activations(held[0], held[-1], np.repeat(contexts, counts), seconds)
+        return Activations(held[0], held[-1], contexts, seconds)
+
+    def contexts(self, part: Part) -> Indices:
+        """Of every usable token of a part, in order, the context it stands in."""
+        return np.repeat(self.groups.read(part), self._rows(part).counts)
 
     def _gathered(
         self, parts: Sequence[Part], places: list[_Rows], stop: Callable[[], bool]
@@ -117,7 +124,7 @@ class Reader:
     def _group(self, number: int, n_tokens: int) -> list[Tensor]:
         stored = self._shelf.get(number, n_tokens) if self._shelf else None
         if stored is not None:
-            return [tensor.to(self._device) for tensor in stored]
+            return [tensor.to(self.device) for tensor in stored]
         computed = self.forward.group(number)
         # Passes in halves may have other last bits: other runs must not read those.
         if self._shelf and self.forward.most_contexts is None:

@@ -59,4 +59,4 @@ def _resample(state: State, plan: Plan, normalized: Normalized, step: Step) -> i
     )
     state.optimizer.reset(dead)
     state.dead.restart()
-    return len(dead)
+    return state.sae.ranks.total(len(dead))

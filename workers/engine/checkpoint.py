@@ -16,6 +16,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,15 +93,19 @@ def _require_room(folder: Path, tensors: dict[str, Tensor]) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
-def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and state of a checkpoint that verifies.
+def load(
+    path: Path, read: Callable[[Path], dict[str, Tensor]] = load_file, *, verified: bool = False
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and state of a checkpoint that verifies, which may have been found out before.
 
-    Raises `HarmedCheckpoint` where it does not, `CheckpointError` where its format is another.
+    `read` may take a part of the tensors. Raises `HarmedCheckpoint` where it does not verify,
+    `CheckpointError` where its format is another.
     """
     try:
-        _verify(path)
+        if not verified:
+            _verify(path)
         state = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        tensors = load_file(path / _TENSORS)
+        tensors = read(path / _TENSORS)
     except FileNotFoundError as error:
         raise HarmedCheckpoint(f"{Path(error.filename or path).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -108,6 +113,12 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     if state.get("format") != FORMAT:
         raise CheckpointError(f"its format is {state.get('format')}, not {FORMAT}")
     return tensors, state
+
+
+def newest_first(folder: Path) -> list[Path]:
+    """The finished checkpoints in a folder."""
+    found = [path for path in folder.glob("step-*") if re.fullmatch(r"step-\d+", path.name)]
+    return sorted(found, key=lambda path: -int(path.name.removeprefix("step-")))
 
 
 def set_aside(path: Path) -> Path | None:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .ranks import ALONE, Ranks
 from .sae import gpu
 
 _PARTS = 10
@@ -17,15 +18,26 @@ class DeadLatents:
 
     A latent is dead when it fired in at most `threshold` of the window's tokens. Before a whole
     window has been seen `indices` is None: a latent that had no chance to fire is not treated.
+
+    Of several ranks each counts its own latents of the `d_sae`, and `indices` are of those. They
+    are None on all ranks or on none.
     """
 
-    def __init__(self, d_sae: int, window: int, threshold: float, device: torch.device) -> None:
-        self._window, self._threshold = window, threshold
+    def __init__(
+        self,
+        d_sae: int,
+        window: int,
+        threshold: float,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self._window, self._threshold, self._ranks = window, threshold, ranks
         self._part_tokens = -(-window // _PARTS)
-        self._counts = torch.zeros(_PARTS + 1, d_sae, dtype=torch.int64, device=device)
+        own = len(range(d_sae)[ranks.share(d_sae)])
+        self._counts = torch.zeros(_PARTS + 1, own, dtype=torch.int64, device=device)
         self._tokens = [0] * (_PARTS + 1)
         self._now = 0
-        self._filled_up = gpu.usable(device)
+        self._filled_up = gpu.usable(device) and ranks.alone
         self.indices: Tensor | None = None
 
     @property
@@ -41,11 +53,11 @@ class DeadLatents:
 
     def count(self) -> int:
         """Dead latents over the tokens counted so far; waits for the device."""
-        return int(self._dead().sum())
+        return self._ranks.total(int(self._dead().sum()))
 
     def frequency(self) -> Tensor:
         """Share of the counted tokens on which each latent fired [F]; waits for nothing."""
-        return self._counts.sum(0) / max(self.tokens, 1)
+        return self._ranks.joined(self._counts.sum(0)) / max(self.tokens, 1)
 
     def known(self) -> Tensor | None:
         """The indices of dead latents alone, None where there are none; waits for the device."""
@@ -70,7 +82,7 @@ class DeadLatents:
         self._counts.copy_(tensors["counts"])
         indices = tensors["indices"].to(self._counts.device)
         dead_F = torch.zeros_like(self._counts[0], dtype=torch.bool).index_fill_(0, indices, True)
-        self.indices = self._listed(dead_F) if len(indices) else None
+        self.indices = self._listed(dead_F) if self._ranks.total(len(indices)) else None
         self._tokens, self._now = list(numbers["tokens"]), numbers["now"]
 
     def _turn(self) -> None:
@@ -85,7 +97,7 @@ class DeadLatents:
             F = len(dead_F)
             return torch.arange(F, device=dead_F.device).masked_fill_(~dead_F, F)
         dead = dead_F.nonzero().squeeze(1)
-        return dead if len(dead) else None
+        return dead if self._ranks.total(len(dead)) else None
 
     def _dead(self) -> Tensor:
         return self._counts.sum(0) <= self._threshold * self.tokens

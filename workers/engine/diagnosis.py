@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .config import Plan
 from .events import Progress, Warned
+from .ranks import ALONE, Ranks
 
 if TYPE_CHECKING:
     from .sae import Weights
@@ -25,9 +26,9 @@ _REPEATS = 4
 class Diagnosis:
     """Looks at every logged point; each finding is told once in a run, also across a resume."""
 
-    def __init__(self, plan: Plan, thresholds_F: Tensor | None) -> None:
+    def __init__(self, plan: Plan, thresholds_F: Tensor | None, ranks: Ranks = ALONE) -> None:
         """`thresholds_F` are the θ of a JumpReLU, None for other activations."""
-        self._plan = plan
+        self._plan, self._ranks = plan, ranks
         self._told: list[str] = []
         self._lowest_dead: tuple[int, float] | None = None
         self._reference_F = None if thresholds_F is None else thresholds_F.clone()
@@ -90,7 +91,8 @@ class Diagnosis:
         steps = point.step - self._reference_step
         if steps < _THRESHOLD_STEPS:
             return None
-        moved = float((weights["threshold"] - self._reference_F).abs().mean())
+        moved_F = self._ranks.joined((weights["threshold"] - self._reference_F).abs())
+        moved = float(moved_F.mean())
         reach, self._reach = self._reach, 0.0
         self._reference_F.copy_(weights["threshold"])
         self._reference_step = point.step

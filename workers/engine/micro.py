@@ -14,6 +14,7 @@ from torch import Tensor
 
 from . import memory
 from .failure import TrainingError
+from .ranks import ALONE, Ranks
 from .sae import Sae, Step, Weights
 from .sae.dense import Products
 
@@ -28,11 +29,12 @@ class Micro:
     """In how many micro-batches each step is computed: one, until a step does not fit.
 
     The number only ever doubles, and it is part of the checkpoint: a resumed run adds up the same
-    parts from its first step on, and so the same bits.
+    parts from its first step on, and so the same bits. Of several ranks one alone cannot repeat a
+    step: there the number stays what was reckoned before the first one.
     """
 
-    def __init__(self) -> None:
-        self.count = 1
+    def __init__(self, ranks: Ranks = ALONE) -> None:
+        self.count, self._ranks = 1, ranks
 
     def fitting(self, sae: Sae, tokens: int, compute: Callable[[int], Computed]) -> Computed:
         """`compute(count)`, with the count doubled until it fits.
@@ -44,12 +46,12 @@ class Micro:
             try:
                 return compute(self.count)
             except memory.ERRORS as error:
-                if not memory.exhausted(error):
+                if not memory.exhausted(error) or not self._ranks.alone:
                     raise
                 log.warning("A step in %d micro-batches does not fit: %s", self.count, error)
             self._double(tokens)
             # The pre-activations that are kept from step to step are of the larger shape.
-            sae.products = Products(sae.products.dtype)
+            sae.products = Products(sae.products.dtype, sae.ranks)
             memory.release()
 
     def _double(self, tokens: int) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from .config import Hyperparameters
 from .moments import RoundedAdam
+from .ranks import ALONE, WHOLE, Ranks
 from .sae import Weights
 
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -23,9 +24,9 @@ class _Adam(torch.optim.Adam):
 class Optimizer:
     """Changes the weights it was given in place."""
 
-    def __init__(self, weights: Weights, h: Hyperparameters) -> None:
+    def __init__(self, weights: Weights, h: Hyperparameters, ranks: Ranks = ALONE) -> None:
         """All memory is taken here, so that a step cannot run out of it between two weights."""
-        self._weights = weights
+        self._weights, self._ranks = weights, ranks
         self._clip = h.gradient_clip
         betas, parameters = (h.adam_beta1, h.adam_beta2), list(weights.values())
         rounded = h.moments_dtype == "bfloat16"
@@ -45,7 +46,7 @@ class Optimizer:
     def step(self, gradients: Weights, learning_rate: float) -> None:
         """One step; `gradients` are used up."""
         if self._clip is not None:
-            self._adam.grad_scale = _excess(list(gradients.values()), self._clip)
+            self._adam.grad_scale = _excess(gradients, self._clip, self._ranks)
         for name, weight in self._weights.items():
             weight.grad = gradients[name]
         self._adam.param_groups[0]["lr"] = learning_rate
@@ -55,7 +56,7 @@ class Optimizer:
     def reset(self, latents: Tensor) -> None:
         """Forget the moments of these latents: they belong to what the rows were before."""
         for name, weight in self._weights.items():
-            if name not in ("b_dec", "W_skip"):
+            if name not in WHOLE:
                 for moment in _MOMENTS:
                     self._adam.state[weight][moment][latents] = 0
 
@@ -77,8 +78,13 @@ class Optimizer:
                 state[moment].copy_(tensors[f"{name}.{moment}"])
 
 
-def _excess(gradients: list[Tensor], largest: float) -> Tensor:
+def _excess(gradients: Weights, largest: float, ranks: Ranks) -> Tensor:
     """How many times the whole gradient is longer than `largest`, and 1 where it is not."""
-    norm = torch.stack([gradient.norm() for gradient in gradients]).norm()
+    norms = {name: gradient.norm() for name, gradient in gradients.items()}
+    norm = torch.stack(list(norms.values())).norm()
+    if not ranks.alone:
+        whole = [n.square() for name, n in norms.items() if name in WHOLE]
+        own = [n.square() for name, n in norms.items() if name not in WHOLE]
+        norm = (ranks.sum(torch.stack(own).sum()) + torch.stack(whole).sum()).sqrt()
     excess: Tensor = (norm + 1e-6) / largest
     return excess.clamp_(min=1.0)

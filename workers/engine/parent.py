@@ -8,6 +8,18 @@ import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
+# What a process may be told by the one that started it.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def hold_back() -> None:
+    """Have what this thread starts not hear its signals before it calls `hear`."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+
+
+def hear() -> None:
+    """From now on; what came before comes now."""
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
 def die_with_parent(number: signal.Signals, parent: int) -> None:

@@ -83,7 +83,10 @@ class Cut:
 
 @dataclass(frozen=True)
 class Footprint:
-    """All that the memory of a run depends on; `n_usable` are the tokens to train on."""
+    """All that the memory of a run depends on; `n_usable` are the tokens to train on.
+
+    Of several `ranks` on this machine it is that of one, and the plan has the latents of that one.
+    """
 
     plan: Plan
     model: ModelSize
@@ -91,6 +94,7 @@ class Footprint:
     device: torch.device
     dtype: torch.dtype
     held: torch.dtype  # of the activations in the buffer
+    ranks: int = 1
 
     def need(self, cut: Cut) -> Need:
         """What it will hold besides what this process holds already."""
@@ -195,7 +199,7 @@ def preflight(run: Footprint) -> Preflight:
 
     Raises `TrainingError` with the figures where it cannot fit however it is cut.
     """
-    places = list(_places(run.device))
+    places = list(_places(run))
     shares = {cut: max((p.share(run, cut) for p in places), default=0.0) for cut in _cuts(run)}
     fitting = [cut for cut, share in shares.items() if share <= 1]
     cut = fitting[0] if fitting else min(shares, key=lambda cut: shares[cut])
@@ -215,8 +219,8 @@ def room_on_disk(run: Footprint, folder: Path) -> None:
     Raises `TrainingError` with the figures where they do not.
     """
     # A checkpoint is weights and two moments; the SAE is the weights once more.
-    state = run.need(Cut()).copy
-    wanted, free = state + run.parameters * _FLOAT32, machine.free_bytes(folder)
+    state = run.need(Cut()).copy + run.parameters * _FLOAT32
+    wanted, free = run.ranks * state, machine.free_bytes(folder)
     if free < wanted:
         raise TrainingError(
             f"The disk of {folder} has {memory.gigabytes(free)} free; a checkpoint and the SAE of "
@@ -225,12 +229,12 @@ def room_on_disk(run: Footprint, folder: Path) -> None:
         )
 
 
-def _places(device: torch.device) -> Iterator[_Place]:
-    if device.type == "cuda":
-        yield _Place(True, machine.gpu_left_bytes(device))
+def _places(run: Footprint) -> Iterator[_Place]:
+    if run.device.type == "cuda":
+        yield _Place(True, machine.gpu_left_bytes(run.device))
     on_host = machine.left_bytes()
     if on_host is not None:
-        yield _Place(False, on_host)
+        yield _Place(False, on_host // run.ranks)
 
 
 def _cuts(run: Footprint) -> list[Cut]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import signal
 import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -15,10 +17,14 @@ from pydantic import ValidationError
 from . import memory
 from .checkpoint import CheckpointError
 from .config import ConfigError, RunSpec
-from .events import Failed
+from .events import Ended, Event, Failed, Paused
 from .export import ExportError
 from .failure import TrainingError
 from .model import ModelError
+from .ranks import LostRank
+from .ranks.group import launched, together
+from .ranks.last_word import claim, spoken
+from .ranks.launch import launch
 from .rehearsal import rehearse
 from .saved import CannotExport, UnreadableSae
 from .saved.proof import NotProved
@@ -40,29 +46,59 @@ _SENTENCES = (
 )
 # No space on the device, over one's quota, over the largest file allowed.
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+# The exit status of a rank that has lost another: all of them are started again.
+LOST = 76
 
 
-def run(run_dir: Path, voice: Voice, stop: threading.Event, pause: threading.Event) -> int:
-    """Train what `run_dir/run.json` says; return the exit status."""
-    step = 0
+def run(
+    run_dir: Path,
+    voice: Voice,
+    stop: threading.Event,
+    pause: threading.Event,
+    words: Sequence[str] = (),
+) -> int:
+    """Train what `run_dir/run.json` says; return the exit status.
+
+    Of several ranks this process starts the others, with the same `words`, or it is one of them.
+    """
     _quiet()
+    step = 0
 
     def asked_to_stop() -> bool:
         voice.beat()  # it is asked between steps and between forward passes
         return stop.is_set()
 
     try:
-        for event in train(RunSpec.read(run_dir), run_dir, asked_to_stop, pause.is_set):
-            step = event.step
-            voice.say(event)
+        if launched() and spoken(run_dir):
+            return 0
+        spec = RunSpec.read(run_dir)
+        if spec.ranks > 1 and not launched():
+            asked = {signal.SIGTERM: stop, signal.SIGUSR1: pause}
+            return launch(run_dir, spec.ranks, words, voice, asked)
+        with together() as ranks:
+            for event in train(spec, run_dir, asked_to_stop, pause.is_set, ranks):
+                step = event.step
+                if ranks.first and _may_say(event, run_dir):
+                    voice.say(event)
     except BrokenPipeError:
         log.error("Nobody reads the events any more; the run ends at step %d.", step)
         return 1
+    except LostRank as error:
+        log.error("The run is broken off at step %d: %s", step, error)
+        return LOST
     except Exception as error:
         log.exception("The run failed at step %d.", step)
-        voice.say(Failed(step=step, error=sentence(error)))
+        failed = Failed(step=step, error=sentence(error))
+        if _may_say(failed, run_dir):
+            voice.say(failed)
         return 1
     return 0
+
+
+def _may_say(event: Event, run_dir: Path) -> bool:
+    """Whether no other process of the run has said how it ended."""
+    last = isinstance(event, Ended | Paused | Failed)
+    return claim(run_dir, event) if last and launched() else True
 
 
 def rehearsed(run_dir: Path, out: TextIO) -> int:

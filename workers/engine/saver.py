@@ -50,14 +50,25 @@ class Saver:
         self._thread.shutdown()
 
     def begin(
-        self, step: int, tensors: dict[str, Tensor], numbers: dict[str, Any], fvu: float | None
+        self,
+        step: int,
+        tensors: dict[str, Tensor],
+        numbers: dict[str, Any],
+        fvu: float | None,
+        *,
+        copied: bool = False,
     ) -> Iterator[CheckpointSaved]:
-        """Have this state written; yields the one that had to be waited for."""
+        """Have this state written; yields the one that had to be waited for.
+
+        `copied`: nobody writes into these tensors.
+        """
         begun = time.perf_counter()
         yield from self.wait()
-        room = self._room_for_a_copy(tensors)
+        room = copied or self._room_for_a_copy(tensors)
         # Copies even on the processor: the steps to come write into these tensors and lists.
-        copies = {name: self._copied(name, value, room) for name, value in tensors.items()}
+        copies = tensors
+        if not copied:
+            copies = {name: self._copied(name, value, room) for name, value in tensors.items()}
         if self._locked:
             torch.cuda.synchronize()
         numbers = deepcopy(numbers)

@@ -5,7 +5,7 @@ Legend of shapes: B tokens, D input width, O target width, F latents.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -67,6 +67,9 @@ def take_over(sae: Sae, saved: SavedSae, normalizer: Normalizer) -> None:
     norm_F = row_norms(saved.W_dec)
     if saved.kind is Kind.TOPK or "threshold" in sae.activation.running:
         norm_F = norm_F.mean().expand_as(norm_F)
+    if not sae.ranks.alone:
+        own = sae.ranks.share(saved.d_sae)
+        saved, norm_F = _latents(saved, own), norm_F[own]
     w["W_dec"].copy_(saved.W_dec).div_(norm_F.float().to(w["W_dec"].device)[:, None])
     w["W_enc"].copy_(saved.W_enc.T).mul_((norm_F * (t / s)).float().to(w["W_enc"].device)[:, None])
     w["b_enc"].copy_(saved.b_enc * norm_F * t)
@@ -76,6 +79,18 @@ def take_over(sae: Sae, saved: SavedSae, normalizer: Normalizer) -> None:
         w["W_skip"].copy_(saved.W_skip.double() * (t / s))
     if saved.threshold is not None:
         _take_thresholds(sae, saved.threshold.clamp_min(0) * norm_F * t)
+
+
+def _latents(sae: SavedSae, own: slice) -> SavedSae:
+    """The same SAE with these latents alone."""
+    threshold = None if sae.threshold is None else sae.threshold[own]
+    return replace(
+        sae,
+        W_enc=sae.W_enc[:, own],
+        b_enc=sae.b_enc[own],
+        W_dec=sae.W_dec[own],
+        threshold=threshold,
+    )
 
 
 def _take_thresholds(sae: Sae, threshold_F: Tensor) -> None:

@@ -18,6 +18,7 @@ from .micro import Micro
 from .normalize import Normalizer, Scale
 from .optimizer import Optimizer
 from .order import Position
+from .ranks import ALONE, WHOLE, Ranks
 from .sae import Sae, build, spread, start_at
 from .saved import SavedSae
 from .schedule import Penalty
@@ -37,7 +38,10 @@ class _Part(Protocol):
 
 @dataclass
 class State:
-    """A run after `step` finished steps. `normalizer` is set before the first one."""
+    """A run after `step` finished steps. `normalizer` is set before the first one.
+
+    Of several ranks it holds what belongs to this one's latents; all else is the same on every one.
+    """
 
     sae: Sae
     optimizer: Optimizer
@@ -54,21 +58,29 @@ class State:
     last_fvu: float | None = None
 
     @classmethod
-    def fresh(cls, plan: Plan, device: torch.device, products: torch.dtype | None = None) -> State:
+    def fresh(
+        cls,
+        plan: Plan,
+        device: torch.device,
+        products: torch.dtype | None = None,
+        ranks: Ranks = ALONE,
+    ) -> State:
         """All but the estimates on data; see `settle`. A step multiplies in `products`."""
         h = plan.hyperparameters
-        sae = build(plan, device, products)
+        sae = build(plan, device, products, ranks)
+        window_tokens = plan.dead_window_tokens
         return cls(
             sae=sae,
-            optimizer=Optimizer(sae.weights, h),
+            optimizer=Optimizer(sae.weights, h, ranks),
             penalty=Penalty(plan, sae.activation.penalty, device),
-            dead=DeadLatents(plan.d_sae, plan.dead_window_tokens, h.dead_neuron_threshold, device),
+            dead=DeadLatents(plan.d_sae, window_tokens, h.dead_neuron_threshold, device, ranks),
             window=Window(plan.d_out, sae.has_skip, device, sae.layers),
             normalizer=Normalizer(
                 h.normalize_activations, _shared(sae, h.normalize_activations), layers=sae.layers
             ),
-            diagnosis=Diagnosis(plan, sae.weights.get("threshold")),
+            diagnosis=Diagnosis(plan, sae.weights.get("threshold"), ranks),
             start_l0=plan.start_l0,
+            micro=Micro(ranks),
         )
 
     def settle(self, first: Activations, start: SavedSae | None = None) -> None:
@@ -85,6 +97,9 @@ class State:
             return
         normalized = self.normalizer(some.x, some.y)
         start_at(self.sae, normalized.x, normalized.y, self.start_l0)
+        for name in WHOLE:
+            if name in self.sae.weights:
+                self.sae.ranks.spread(self.sae.weights[name])  # to the last bit the same
         self.penalty.start(spread(self.sae.goal(normalized.x, normalized.y)))
 
     def _weigh(self, some: Activations) -> None:

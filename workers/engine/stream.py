@@ -16,20 +16,28 @@ import torch
 from .activations import Activations, Reader, StopRequested
 from .ahead import Ahead
 from .order import Indices, Order, Position
+from .ranks import ALONE, Ranks
+from .ranks.exchange import exchanged
 
 
 class Stream:
     """Endless batches of B training tokens; goes on from any `Position` exactly.
 
     A chunk is read when its first token is asked for; within `read_ahead`, while the one before it
-    is used. The batches are the same.
+    is used. The batches are the same. Of several ranks each reads a share of every chunk, and all
+    of them have the same batches.
     """
 
     def __init__(
-        self, reader: Reader, order: Order, batch_size: int, stop: Callable[[], bool]
+        self,
+        reader: Reader,
+        order: Order,
+        batch_size: int,
+        stop: Callable[[], bool],
+        ranks: Ranks = ALONE,
     ) -> None:
         self.reader, self.order, self._batch_size = reader, order, batch_size
-        self._stop = stop
+        self._stop, self._ranks = stop, ranks
         self.position = Position()
         self.seconds = 0.0  # for which chunks were waited for, loading the model included
         self._held: tuple[int, Activations, Indices] | None = None
@@ -64,7 +72,7 @@ class Stream:
 
     def next(self) -> Activations:
         """The next batch. On `StopRequested` the position is still that of the last batch."""
-        if self._stop():
+        if self._ranks.agreed(self._stop()):
             raise StopRequested
         chunk, offset = self.position.chunk, self.position.offset
         parts, missing = [], self._batch_size
@@ -87,10 +95,10 @@ class Stream:
         if self._held is None or self._held[0] != number:
             begun = time.perf_counter()
             if self._ahead:
-                activations = self._ahead.get(number)
+                activations = self._whole(number, self._ahead.get)
             else:
                 self._held = None  # free the old chunk before the new one is read
-                activations = self._read(number)
+                activations = self._whole(number, self._read)
             waited = time.perf_counter() - begun
             self.seconds += waited
             if self._ahead:
@@ -101,8 +109,16 @@ class Stream:
             self._ahead.begin(number + 1)
         return self._held[1:]
 
+    def _whole(self, number: int, read: Callable[[int], Activations]) -> Activations:
+        """All of a chunk, of which `read` gives this rank's share."""
+        if self._ranks.alone:
+            return read(number)
+        parts = self.order.parts(number)
+        return exchanged(self._ranks, self.reader, parts, lambda: read(number))
+
     def _read(self, number: int, closed: Callable[[], bool] = bool) -> Activations:
-        return self.reader.read(self.order.parts(number), lambda: self._stop() or closed())
+        own = self._ranks.mine(self.order.parts(number))
+        return self.reader.read(own, lambda: self._stop() or closed())
 
 
 def _joined(parts: list[Activations]) -> Activations:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from . import checkpoint, events
@@ -26,8 +28,11 @@ from .failure import TrainingError
 from .language_model import dtype_name, held_dtype, settled_device, settled_dtype
 from .model import inspect, model_size
 from .order import Order, Split
-from .preflight import Footprint, preflight, room_on_disk
+from .preflight import Footprint, Preflight, preflight, room_on_disk
+from .ranks import ALONE, Ranks
+from .ranks.pieces import gathered, own_pieces
 from .reading import Reading
+from .sae import Sae
 from .saver import Saver
 from .schedule import learning_rate
 from .shelf import Shelf
@@ -41,6 +46,7 @@ from .tokens import Tokens
 _STOPPED_EVALUATION_TOKENS = 8192
 # Of the density histogram, in a run.
 _FRAMES = 48
+_Loaded: TypeAlias = tuple[dict[str, Tensor], dict[str, Any]]
 _DTYPES = {dtype_name(dtype): dtype for dtype in (torch.float32, torch.bfloat16)}
 
 
@@ -73,8 +79,12 @@ def train(
     run_dir: Path,
     stop: Callable[[], bool] = lambda: False,
     pause: Callable[[], bool] = lambda: False,
+    ranks: Ranks = ALONE,
 ) -> Iterator[events.Event]:
     """Train as `spec` says; checkpoints and SAE go to `run_dir`.
+
+    Of several ranks all do this, and stop where one of them was asked to. What the first one yields
+    is what there is to tell: it alone writes checkpoints, evaluates and exports.
 
     Ends with Completed, with Stopped (checkpoint and SAE), or with Paused (checkpoint alone).
     `stop` and `pause` are asked between steps and between forward passes. Raises an error of the
@@ -84,7 +94,7 @@ def train(
     # Now and not once something is saved: a folder that was deleted under a run stays deleted.
     run_dir.mkdir(parents=True, exist_ok=True)
     with ExitStack() as until_the_end:
-        yield from _train(spec, run_dir, stop, pause, until_the_end)
+        yield from _train(spec, run_dir, stop, pause, ranks, until_the_end)
 
 
 def _train(
@@ -92,26 +102,32 @@ def _train(
     run_dir: Path,
     stop: Callable[[], bool],
     pause: Callable[[], bool],
+    ranks: Ranks,
     until_the_end: ExitStack,
 ) -> Iterator[events.Event]:
     # What is asked for, and what there is.
     yield events.Phase(step=0, phase="loading_model")
     asked = Asked.by(spec)
-    plan, tokens, split, device = asked.plan, asked.tokens, asked.split, asked.device
+    plan, tokens, split, device = asked.plan, asked.tokens, asked.split, ranks.device(asked.device)
     h = plan.hyperparameters
+    if not ranks.alone and not plan.architecture.by_latents:
+        kind = plan.architecture.label
+        raise TrainingError(f"A run of {kind} cannot be split over several processes.")
     for problem in warnings(spec.config, asked.facts, split.n_usable):
         yield events.Warned(step=0, code=problem.field, message=problem.message)
 
     # Whether it can fit, before anything large is loaded.
-    dtype = settled_dtype(h.dtype, device)
+    dtype = _DTYPES[ranks.told(dtype_name(settled_dtype(h.dtype, device)))]
     size = model_size(spec.model_path, asked.facts.d_model, plan.deepest_layer)
-    footprint = Footprint(plan, size, split.n_usable, device, dtype, held_dtype(h.dtype))
-    fits = preflight(footprint)
+    share = replace(plan, d_sae=-(-plan.d_sae // ranks.count))
+    held = held_dtype(h.dtype)
+    footprint = Footprint(share, size, split.n_usable, device, dtype, held, ranks.count)
+    fits = _agreed(preflight(footprint), ranks)
     if fits.warning:
         yield events.Warned(step=0, code="memory", message=fits.warning)
 
     # The model, the stream of its activations, the SAE; where a checkpoint verifies, go on from it.
-    loaded = yield from _newest(spec, tokens)
+    loaded = yield from _newest(spec, run_dir, tokens, plan, ranks)
     start = None
     if spec.start_from and not loaded:  # from a checkpoint on it is not needed any more
         start = Start.read(spec.start_from, plan)
@@ -119,15 +135,15 @@ def _train(
     if not loaded:  # else what it goes on from is safe, and the next checkpoint looks for itself
         room_on_disk(footprint, run_dir)
     dtype = _DTYPES[loaded[1]["dtype"]] if loaded else dtype
-    held = _DTYPES[loaded[1]["held"]] if loaded else held_dtype(h.dtype)
+    held = _DTYPES[loaded[1]["held"]] if loaded else held
     reading = Reading(spec, plan, tokens, split.groups, device, dtype, held)
     shelf = yield from _shelf(reading)
     if shelf:
         until_the_end.enter_context(shelf)
     reader = reading.reader(shelf)
     order = Order(split.training, asked.groups_per_chunk, h.seed)
-    stream = Stream(reader, order, h.batch_size, lambda: stop() or pause())
-    state = State.fresh(plan, device, dtype)
+    stream = Stream(reader, order, h.batch_size, lambda: stop() or pause(), ranks)
+    state = State.fresh(plan, device, dtype, ranks)
     state.micro.count = fits.micro_batches
     if loaded:
         state.restore(*loaded)
@@ -147,7 +163,7 @@ def _train(
             state.settle(stream.first_chunk(), start.sae if start else None)
             start = None  # its memory is the first step's
     except StopRequested:
-        if pause():
+        if ranks.any(pause()):
             yield events.Paused(step=0)
             return
         yield events.Stopped(step=0, sae_path=None, final_loss=None, evaluation=None, export=None)
@@ -193,8 +209,11 @@ def _train(
                     state, plan, stream, Clock(stream), saver, label, split.n_usable, news
                 )
             yield from saver.wait()
-            if stopped and pause():
+            if stopped and ranks.any(pause()):
                 yield events.Paused(step=state.step)
+                return
+            state.sae = _whole(state.sae, plan)
+            if not ranks.first:
                 return
             ended = yield from _result(
                 state, plan, spec, reader, split, run_dir / "sae", stopped, stop
@@ -225,7 +244,7 @@ def _steps(
         try:
             batch = stream.next()
         except StopRequested:
-            yield from _save(state, saver, label)
+            yield from _save(state, plan, saver, label)
             return True
         resampled = advance(state, plan, batch)
         if divergence.found(state.window.loss_sum):
@@ -244,7 +263,7 @@ def _steps(
                 density = density_histogram(state.dead.frequency().cpu())
                 yield events.Density(step=state.step, tokens=state.dead.tokens, density=density)
         if state.step % h.checkpoint_interval == 0 or state.step == h.num_steps:
-            yield from _save(state, saver, label)
+            yield from _save(state, plan, saver, label)
             clock.restart()
     return False
 
@@ -313,16 +332,54 @@ def _identity(spec: RunSpec, tokens: Tokens) -> dict[str, str]:
     return found | {"start": spec.start_from.digest} if spec.start_from else found
 
 
+def _unsaid(spec: RunSpec, identity: dict[str, str]) -> dict[str, str]:
+    """The start of a checkpoint of this very attempt, whose spec was written before that was read:
+    a lost rank has the others begin again with it."""
+    told = spec.start_from is not None and not spec.start_from.digest
+    return {"start": identity["start"]} if told and "start" in identity else {}
+
+
+def _agreed(fits: Preflight, ranks: Ranks) -> Preflight:
+    """What fits on every rank."""
+    count, waits = ranks.most(fits.micro_batches), ranks.any(not fits.reads_ahead)
+    return replace(fits, micro_batches=count, reads_ahead=not waits)
+
+
 def _newest(
-    spec: RunSpec, tokens: Tokens
-) -> Generator[events.Event, None, tuple[dict[str, Tensor], dict[str, Any]] | None]:
-    """The first checkpoint that verifies, or None; harmed ones are set aside."""
-    for folder in {path.parent for path in spec.resume_from}:
+    spec: RunSpec, run_dir: Path, tokens: Tokens, plan: Plan, ranks: Ranks
+) -> Generator[events.Event, None, _Loaded | None]:
+    """The first checkpoint that verifies, or None; harmed ones are set aside.
+
+    Of several ranks the first one looks, and each takes its own part of what it has found. One that
+    was lost has the others go on from what this attempt has saved itself.
+    """
+    if ranks.alone:
+        found = yield from _verified(spec, spec.resume_from, tokens, load_file)
+        return found and found[1]
+    read = partial(own_pieces, latents=plan.d_sae, ranks=ranks)
+    found = None
+    if ranks.first:
+        paths = (*checkpoint.newest_first(run_dir / "checkpoints"), *spec.resume_from)
+        found = yield from _verified(spec, paths, tokens, read)
+    path = ranks.told(found and str(found[0]))
+    if ranks.first or path is None:
+        return found and found[1]
+    return checkpoint.load(Path(path), read, verified=True)
+
+
+def _verified(
+    spec: RunSpec,
+    paths: tuple[Path, ...],
+    tokens: Tokens,
+    read: Callable[[Path], dict[str, Tensor]],
+) -> Generator[events.Event, None, tuple[Path, _Loaded] | None]:
+    """The first of these checkpoints that verifies, and where it lies."""
+    for folder in {path.parent for path in paths}:
         checkpoint.remove_unfinished(folder)
-    for path in spec.resume_from:
+    for path in paths:
         try:
-            tensors, numbers = checkpoint.load(path)
-            if numbers["identity"] != _identity(spec, tokens):
+            tensors, numbers = checkpoint.load(path, read)
+            if numbers["identity"] != _identity(spec, tokens) | _unsaid(spec, numbers["identity"]):
                 raise CheckpointError("it belongs to another configuration or other tokens")
         except HarmedCheckpoint as error:
             moved_to = checkpoint.set_aside(path)
@@ -337,16 +394,30 @@ def _newest(
             message = f"The checkpoint {path.name} was skipped: {error}."
             yield events.Warned(step=0, code="checkpoint_skipped", message=message)
             continue
-        return tensors, numbers
+        return path, (tensors, numbers)
     return None
 
 
 def _save(
-    state: State, saver: Saver, label: Callable[[], dict[str, Any]]
+    state: State, plan: Plan, saver: Saver, label: Callable[[], dict[str, Any]]
 ) -> Generator[events.Event, None, None]:
     _check_finite(state)
-    tensors, numbers = state.snapshot()
-    yield from saver.begin(state.step, tensors, numbers | label(), state.last_fvu)
+    (tensors, numbers), ranks = state.snapshot(), state.sae.ranks
+    if not ranks.alone:
+        tensors = gathered(tensors, plan.d_sae, ranks)
+    if ranks.first:
+        numbers |= label()
+        yield from saver.begin(state.step, tensors, numbers, state.last_fvu, copied=not ranks.alone)
+
+
+def _whole(sae: Sae, plan: Plan) -> Sae:
+    """The SAE with all latents on the first rank; elsewhere nothing of it is left."""
+    if sae.ranks.alone:
+        return sae
+    own = {f"weights.{name}": weight for name, weight in sae.weights.items()}
+    found, device = gathered(own, plan.d_sae, sae.ranks), sae.weights["b_dec"].device
+    weights = {name.partition(".")[2]: weight.to(device) for name, weight in found.items()}
+    return type(sae)(weights, sae.activation)
 
 
 def _check_finite(state: State) -> None:

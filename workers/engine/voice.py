@@ -26,6 +26,10 @@ class Voice:
         self._out, self._beats, self._lock = out, beats, threading.Lock()
         self._last = time.monotonic()
 
+    def fileno(self) -> int:
+        """Where it writes to."""
+        return self._out.fileno()
+
     def say(self, event: Event) -> None:
         self._write(event.to_json())
 

@@ -54,6 +54,20 @@ class Architecture(StrEnum):
         return self is Architecture.CROSSCODER
 
     @property
+    def by_latents(self) -> bool:
+        """Whether a run of it can be split: what its latents do adds up."""
+        return self in (
+            Architecture.STANDARD,
+            Architecture.JUMPRELU,
+            Architecture.SKIP,
+            Architecture.TRANSCODER,
+            Architecture.BATCHTOPK,
+            Architecture.MATRYOSHKA,
+            Architecture.GATED,
+            Architecture.P_ANNEALED,
+        )
+
+    @property
     def moves(self) -> bool:
         """Whether it is for explaining another layer than the one it reads."""
         return self in (Architecture.SKIP, Architecture.TRANSCODER)
@@ -343,6 +357,15 @@ class Hyperparameters(BaseModel):
         high=16_777_216,
         unit="tokens",
     )
+    gpus: int = hyper(
+        1,
+        "How many GPUs of one machine share the latents of the run; without GPUs, how many "
+        "processes.",
+        section=Section.OPTIMIZATION,
+        low=1,
+        high=64,
+        unit="GPUs",
+    )
 
     # Checkpoints
     checkpoint_interval: int = hyper(
@@ -443,6 +466,7 @@ _LABELS = {
     "adam_beta2": "Adam β₂",
     "sparsity_warmup_steps": "Sparsity warm-up",
     "held_out_tokens": "Held-out tokens",
+    "gpus": "GPUs",
     "num_steps": "Steps",
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from .hyperparameters import WITHOUT_RANGES
 from .training import TrainingConfig
@@ -37,6 +37,8 @@ class RunSpec(BaseModel):
 
     `resume_from` lists checkpoint folders, newest first; the first that verifies is taken. Without
     a `cache` every activation is computed. `start_from` is read only where no checkpoint is.
+    The run is split over so many `ranks`, processes of this machine with a GPU each where there are
+    any; a checkpoint knows nothing of their number.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -53,6 +55,7 @@ class RunSpec(BaseModel):
     device: str = "auto"
     cache: CacheSpec | None = None
     start_from: StartSpec | None = None
+    ranks: int = Field(default=1, ge=1)
 
     @classmethod
     def read(cls, run_dir: Path) -> RunSpec:

@@ -17,6 +17,8 @@ _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
 # Declared after runs had been trained: at their defaults they are no part of a digest, so that the
 # checkpoints of those runs still belong to their configuration.
 _LATER = ("matryoshka_groups", "final_p", "skip", "layers")
+# Says how a run is computed and not what is trained: it may change from one attempt to the next.
+_HOW = ("gpus",)
 # K of what selects over a batch where nothing names it: as sparse as SAEs usually are, and of a
 # small dictionary so few that they differ from token to token.
 _K, _LATENTS_PER_K = 64, 16
@@ -54,6 +56,8 @@ class TrainingConfig(BaseModel):
                 del h[name]
         if self.start_from is None:
             del found["start_from"]
+        for name in _HOW:
+            del h[name]
         text = json.dumps(found, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 

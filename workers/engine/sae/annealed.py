@@ -21,6 +21,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
 from . import dense
 from .activation import Activation
 from .dense import DenseStep, Products
@@ -68,14 +69,22 @@ class Annealed(Activation):
         pre_BF = products.pre_activations(w, x_BD)
         found = Pairs.above(pre_BF, 0.0, products.worth_sparse(x_BD))
         if found is None:
-            return dense_step(w, x_BD, t_BO, pre_BF, weight, p, next_p)
-        return sparse_step(w, x_BD, t_BO, *found, weight, p, next_p)
+            step = dense_step(w, x_BD, t_BO, pre_BF, weight, p, next_p, products.ranks)
+        else:
+            step = sparse_step(w, x_BD, t_BO, *found, weight, p, next_p, products.ranks)
+        return _seen_by_all(step, products.ranks)
 
     def observe(self, seen: Weights) -> None:
         """A step in which nothing was active says nothing about c."""
         ratio = (seen["penalty"] / seen["next_penalty"]).double()
         self.running["factor"].mul_(torch.where(seen["next_penalty"] > 0, ratio, 1.0))
         self.running["steps"].add_(1)
+
+
+def _seen_by_all(step: Step, ranks: Ranks) -> Step:
+    """S over the latents of all ranks, where the step is of this rank's own."""
+    sums = ranks.sum(torch.stack(list(step.seen.values())))
+    return replace(step, seen=dict(zip(step.seen, sums, strict=True)))
 
 
 def power(z: Tensor, p: Tensor) -> Tensor:
@@ -97,9 +106,10 @@ def sparse_step(
     weight: Tensor,
     p: Tensor,
     next_p: Tensor,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Equal to `dense_step`, at the cost of the active pairs."""
-    residual_BO, sampled_N = active.reconstruct(z_N, w, t_BO)
+    residual_BO, sampled_N = active.reconstruct(z_N, w, t_BO, ranks)
     mse, g_BO = mean_square(residual_BO)
     dpre_N = sampled_N.mul_(2 / residual_BO.numel()).add_(slope(z_N, p) * (weight / len(x_BD)))
     gradients, fired_F = active.gradients(z_N, dpre_N, x_BD, g_BO)
@@ -124,9 +134,10 @@ def dense_step(
     weight: Tensor,
     p: Tensor,
     next_p: Tensor,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Loss against target t and its gradients, by hand; `pre_BF` is used up."""
-    whole, (penalty, next_penalty) = DenseStep(w, x_BD, t_BO), x_BD.new_zeros(2)
+    whole, (penalty, next_penalty) = DenseStep(w, x_BD, t_BO, ranks), x_BD.new_zeros(2)
     for block, pre_RF in whole.blocks(pre_BF):
         z_RF = pre_RF.relu_()
         active_RF, exact_RF = z_RF > 0, z_RF.to(x_BD.dtype)

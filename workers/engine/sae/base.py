@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..config import Plan
+from ..ranks import ALONE, Ranks
 from . import cpu, gpu, spanning
 from .activation import Activation
 from .dense import Products
@@ -17,7 +18,11 @@ from .step import Step, Weights
 
 
 class Sae(ABC):
-    """x̂ = act(W_enc x + b_enc) W_dec + b_dec, in normalized space, in float32."""
+    """x̂ = act(W_enc x + b_enc) W_dec + b_dec, in normalized space, in float32.
+
+    Of several `ranks` each holds the weights of its own latents, W_skip and b_dec: then `step` is
+    one of them all, and `reconstruct` gives what these latents alone do.
+    """
 
     has_skip: ClassVar[bool] = False
 
@@ -27,6 +32,7 @@ class Sae(ABC):
         activation: Activation,
         products: torch.dtype | None = None,
         layers: int = 1,
+        ranks: Ranks = ALONE,
     ) -> None:
         """`products` is the dtype a training step multiplies in; None for the weights' own.
 
@@ -35,7 +41,11 @@ class Sae(ABC):
         self.weights = weights
         self.layers = layers
         self.activation = activation
-        self.products = Products(products)
+        self.products = Products(products, ranks)
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.products.ranks
 
     @staticmethod
     @abstractmethod
@@ -63,9 +73,20 @@ class Sae(ABC):
     def step(self, x_BD: Tensor, y_BO: Tensor, coefficient: Tensor, dead: Tensor | None) -> Step:
         """One forward and backward pass; nothing is changed."""
         if self.learns_skip:
-            return self._step_with_skip(x_BD, y_BO, coefficient, dead)
-        goal_BO = self.goal(x_BD, y_BO)
-        return self.activation.step(self.weights, x_BD, goal_BO, coefficient, dead, self.products)
+            step = self._step_with_skip(x_BD, y_BO, coefficient, dead)
+        else:
+            goal_BO, w = self.goal(x_BD, y_BO), self.weights
+            step = self.activation.step(w, x_BD, goal_BO, coefficient, dead, self.products)
+        return step if self.ranks.alone else self._of_all_ranks(step)
+
+    def _of_all_ranks(self, step: Step) -> Step:
+        """What a step sums over latents, summed over those of all ranks."""
+        # Where there is no penalty, what stands beside the MSE is of all ranks already.
+        weight = 1.0 if self.activation.penalty else 0.0
+        penalty = (step.loss - step.auxiliary - step.reconstruction_loss) * weight
+        own = torch.stack([term.to(penalty) for term in (penalty, step.l0, step.l1)])
+        all_penalty, l0, l1 = self.ranks.sum(own.clone())
+        return replace(step, loss=step.loss + (all_penalty - penalty), l0=l0, l1=l1)
 
     def _step_with_skip(
         self, x_BD: Tensor, y_BO: Tensor, coefficient: Tensor, dead: Tensor | None
@@ -100,7 +121,8 @@ class Sae(ABC):
 
     def is_finite(self) -> bool:
         """Waits for the device."""
-        return all(bool(weight.isfinite().all()) for weight in self.weights.values())
+        finite = all(bool(weight.isfinite().all()) for weight in self.weights.values())
+        return not self.ranks.any(not finite)
 
 
 def remove_parallel(gradients: Weights, weights: Weights) -> None:

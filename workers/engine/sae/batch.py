@@ -18,6 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
 from . import dense, topk
 from .activation import Activation
 from .dense import Products
@@ -55,10 +56,10 @@ class TopOfBatch(Activation):
         dead: Tensor | None,
         products: Products,
     ) -> Step:
-        pre_BF = products.pre_activations(w, x_BD)
-        kept, pre_N = Pairs.largest(pre_BF, self.k * len(x_BD))
-        seen = {"smallest": smallest(pre_N)}
-        return replace(self.step_of(w, x_BD, t_BO, pre_BF, kept, pre_N, dead), seen=seen)
+        pre_BF, ranks = products.pre_activations(w, x_BD), products.ranks
+        kept, pre_N = Pairs.largest(pre_BF, self.k * len(x_BD), ranks)
+        seen = {"smallest": smallest(pre_N, ranks)}
+        return replace(self.step_of(w, x_BD, t_BO, pre_BF, kept, pre_N, dead, ranks), seen=seen)
 
     def step_of(
         self,
@@ -69,9 +70,10 @@ class TopOfBatch(Activation):
         kept: Pairs,
         pre_N: Tensor,
         dead: Tensor | None,
+        ranks: Ranks,
     ) -> Step:
         """The step once the pairs are chosen; `pre_BF` and `pre_N` are used up."""
-        return topk.step(w, x_BD, t_BO, pre_BF, kept, pre_N, dead, self.auxk_alpha)
+        return topk.step(w, x_BD, t_BO, pre_BF, kept, pre_N, dead, self.auxk_alpha, ranks)
 
     def observe(self, seen: Weights) -> None:
         """The first step sets θ; one in which nothing was active does not move it."""
@@ -80,9 +82,10 @@ class TopOfBatch(Activation):
         threshold.copy_(torch.where(newest > 0, followed, threshold))
 
 
-def smallest(pre_N: Tensor) -> Tensor:
-    """The smallest positive value; 0 where there is none."""
-    if not len(pre_N):
-        return pre_N.new_zeros(())
-    least = pre_N.masked_fill(pre_N <= 0, torch.inf).amin()
+def smallest(pre_N: Tensor, ranks: Ranks = ALONE) -> Tensor:
+    """The smallest positive value of all ranks; 0 where there is none."""
+    least = pre_N.new_full((), torch.inf)
+    if len(pre_N):
+        least = pre_N.masked_fill(pre_N <= 0, torch.inf).amin()
+    least = ranks.least(least)
     return least.masked_fill(least.isinf(), 0.0)

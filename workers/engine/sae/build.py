@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from ..config import Architecture, Plan
+from ..ranks import ALONE, WHOLE, Ranks
+from ..ranks.select import nth_largest
 from . import dense
 from .activation import Activation
 from .base import Sae, project
@@ -16,6 +20,7 @@ from .gated import Gated
 from .jump import Jump
 from .jumprelu import JumpRelu
 from .matryoshka import Matryoshka
+from .nested import Nested, within
 from .p_annealed import PAnnealed
 from .skip import Skip
 from .standard import Standard
@@ -42,14 +47,26 @@ _CLASSES: dict[Architecture, type[Sae]] = {
 }
 
 
-def build(plan: Plan, device: torch.device, products: torch.dtype | None = None) -> Sae:
-    """The SAE with random decoder directions from the seed; `start_at` centres it on data."""
+def build(
+    plan: Plan,
+    device: torch.device,
+    products: torch.dtype | None = None,
+    ranks: Ranks = ALONE,
+) -> Sae:
+    """The SAE with random decoder directions from the seed; `start_at` centres it on data.
+
+    Of several `ranks` this one's latents of the same SAE.
+    """
     kind = _CLASSES[plan.architecture]
-    activation = _activation(plan, kind)
+    activation = _activation(plan, kind, ranks)
     for name, value in activation.running.items():
         activation.running[name] = value.to(device)
-    weights = {name: value.to(device) for name, value in _weights(plan, activation).items()}
-    return kind(weights, activation, products, len(plan.layers))
+    weights = _weights(plan, activation)
+    if not ranks.alone:
+        own = ranks.share(plan.d_sae)  # copied: the others' rows are to be freed
+        weights = {n: w if n in WHOLE else w[own].clone() for n, w in weights.items()}
+    weights = {name: value.to(device) for name, value in weights.items()}
+    return kind(weights, activation, products, len(plan.layers), ranks)
 
 
 def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> None:
@@ -72,8 +89,8 @@ def start_at(sae: Sae, x_MD: Tensor, y_MO: Tensor, l0: float | None = None) -> N
         w["b_mag"].copy_(w["b_enc"])
     if l0 is not None:
         pre_SF = dense.pre_activations(w, x_MD[:_THRESHOLD_TOKENS])
-        active = min(pre_SF.numel(), max(1, round(l0 * len(pre_SF))))
-        w["threshold"].fill_(pre_SF.flatten().topk(active).values[-1].clamp_min(0))
+        active = min(sae.ranks.total(pre_SF.numel()), max(1, round(l0 * len(pre_SF))))
+        w["threshold"].fill_(nth_largest(pre_SF.flatten(), active, sae.ranks).clamp_min(0))
 
 
 def _start_skip(sae: Sae, x_MD: Tensor, y_MO: Tensor) -> None:
@@ -124,10 +141,13 @@ def spread(some_MD: Tensor) -> Tensor:
     return some_MD.var(0, correction=0).mean().sqrt()
 
 
-def _activation(plan: Plan, kind: type[Sae]) -> Activation:
+def _activation(plan: Plan, kind: type[Sae], ranks: Ranks) -> Activation:
     if plan.top_k is not None:
         return TopK(plan.top_k, plan.hyperparameters.auxk_alpha)
-    return kind.own_activation(plan)
+    activation = kind.own_activation(plan)
+    if isinstance(activation, Nested):
+        return replace(activation, ends=within(activation.ends, ranks.share(plan.d_sae)))
+    return activation
 
 
 def _weights(plan: Plan, activation: Activation) -> Weights:

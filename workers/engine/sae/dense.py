@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
 from .step import Step, Weights
 
 # Share of active pairs from which on dense products are faster (docs/performance.md).
@@ -22,12 +23,13 @@ _BLOCK_BYTES = 16 * 1024 * 1024
 class Products:
     """How a step multiplies: in `dtype` (None: the weights' own), the largest product in place.
 
+    The weights may be those of this rank's latents alone; `ranks` adds up what all of them give.
     bfloat16 is for hardware that multiplies it faster. The pre-activations of a step are written
     over those of the step before: clearing that much fresh memory takes a sixth of the product.
     """
 
-    def __init__(self, dtype: torch.dtype | None = None) -> None:
-        self.dtype = dtype
+    def __init__(self, dtype: torch.dtype | None = None, ranks: Ranks = ALONE) -> None:
+        self.dtype, self.ranks = dtype, ranks
         self._pre_BF: Tensor | None = None
 
     def pre_activations(self, w: Weights, x_BD: Tensor) -> Tensor:
@@ -63,17 +65,19 @@ class DenseStep:
     For each of `blocks`: `residual` from the block's z, then `add` its z and ∂L/∂pre.
     """
 
-    def __init__(self, w: Weights, x_BD: Tensor, t_BO: Tensor) -> None:
-        self._w, self._x_BD, self._t_BO = w, x_BD, t_BO
+    def __init__(self, w: Weights, x_BD: Tensor, t_BO: Tensor, ranks: Ranks = ALONE) -> None:
+        self._w, self._x_BD, self._ranks = w, x_BD, ranks
+        self._b_O, self._t_BO = ranks.once(w["b_dec"]), ranks.once(t_BO)
         self._gradients = {name: torch.zeros_like(w[name]) for name in ("W_enc", "b_enc", "W_dec")}
         self._residual_BO = torch.empty_like(t_BO)
         self._fired_F = torch.zeros(len(w["b_enc"]), dtype=torch.int64, device=x_BD.device)
         self.l1 = x_BD.new_zeros(())
 
     def blocks(self, pre_BF: Tensor) -> Iterator[tuple[slice, Tensor]]:
-        """Row ranges and their pre-activations."""
+        """Row ranges and their pre-activations; of several ranks one range, summed up at once."""
         B, F = pre_BF.shape
-        rows = B if pre_BF.is_cuda else max(1, _BLOCK_BYTES // (F * pre_BF.element_size()))
+        whole = pre_BF.is_cuda or not self._ranks.alone
+        rows = B if whole else max(1, _BLOCK_BYTES // (F * pre_BF.element_size()))
         for start in range(0, B, rows):
             block = slice(start, min(start + rows, B))
             yield block, pre_BF[block]
@@ -82,7 +86,8 @@ class DenseStep:
         """∂MSE/∂z of the block's pairs, in z's dtype; keeps the block's residual."""
         W_dec = self._w["W_dec"].to(z_RF.dtype)
         residual_RO = self._residual_BO[block]
-        torch.sub(z_RF @ W_dec + self._w["b_dec"], self._t_BO[block], out=residual_RO)
+        torch.sub(z_RF @ W_dec + self._b_O, self._t_BO[block], out=residual_RO)
+        self._ranks.sum(residual_RO)
         return self._gradient(block).to(z_RF.dtype) @ W_dec.T
 
     def add(self, block: slice, z_RF: Tensor, dpre_RF: Tensor, active_RF: Tensor) -> None:

@@ -20,6 +20,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
 from . import dense
 from .activation import Activation
 from .dense import DenseStep, Products
@@ -58,8 +59,8 @@ class Gate(Activation):
         gate_BF = products.pre_activations(w, x_BD)
         found = Pairs.above(gate_BF, 0.0, products.worth_sparse(x_BD))
         if found is None:
-            return dense_step(w, x_BD, t_BO, gate_BF, coefficient)
-        return sparse_step(w, x_BD, t_BO, *found, coefficient)
+            return dense_step(w, x_BD, t_BO, gate_BF, coefficient, products.ranks)
+        return sparse_step(w, x_BD, t_BO, *found, coefficient, products.ranks)
 
 
 def magnitude(w: Weights) -> tuple[Tensor, Tensor]:
@@ -69,16 +70,22 @@ def magnitude(w: Weights) -> tuple[Tensor, Tensor]:
 
 
 def sparse_step(
-    w: Weights, x_BD: Tensor, t_BO: Tensor, opened: Pairs, gate_N: Tensor, l1_alpha: Tensor
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    opened: Pairs,
+    gate_N: Tensor,
+    l1_alpha: Tensor,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Equal to `dense_step`, at the cost of the pairs whose gate is open."""
     scale_F, theta_F = magnitude(w)
     scale_N = scale_F[opened.latents]
     mag_N = (gate_N * scale_N).add_(theta_F[opened.latents])
     z_N, active_N = mag_N.relu(), mag_N > 0
-    by_gate_BO, of_gate_N = opened.reconstruct(gate_N, w, t_BO)
+    by_gate_BO, of_gate_N = opened.reconstruct(gate_N, w, t_BO, ranks)
     auxiliary = by_gate_BO.square().mean()
-    residual_BO, of_mag_N = opened.reconstruct(z_N, w, t_BO)
+    residual_BO, of_mag_N = opened.reconstruct(z_N, w, t_BO, ranks)
     mse, g_BO = mean_square(residual_BO)
     dmag_N = of_mag_N.mul_(2 / residual_BO.numel()).mul_(active_N)
     dgate_N = of_gate_N.mul_(2 / residual_BO.numel()).add_(l1_alpha / len(x_BD))
@@ -97,9 +104,17 @@ def sparse_step(
     )
 
 
-def dense_step(w: Weights, x_BD: Tensor, t_BO: Tensor, gate_BF: Tensor, l1_alpha: Tensor) -> Step:
+def dense_step(
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    gate_BF: Tensor,
+    l1_alpha: Tensor,
+    ranks: Ranks = ALONE,
+) -> Step:
     """Loss against target t and its gradients, by hand; `gate_BF` is used up."""
-    whole, (scale_F, theta_F) = DenseStep(w, x_BD, t_BO), magnitude(w)
+    whole, (scale_F, theta_F) = DenseStep(w, x_BD, t_BO, ranks), magnitude(w)
+    b_O, goal_BO = ranks.once(w["b_dec"]), ranks.once(t_BO)
     own = {name: torch.zeros_like(w[name]) for name in ("b_enc", "b_mag", "r_mag")}
     auxiliary = penalty = x_BD.new_zeros(())
     W_dec, numel = w["W_dec"].to(gate_BF.dtype), t_BO.numel()
@@ -108,7 +123,7 @@ def dense_step(w: Weights, x_BD: Tensor, t_BO: Tensor, gate_BF: Tensor, l1_alpha
         opened_RF = gate_RF > 0
         active_RF = (mag_RF > 0).logical_and_(opened_RF)
         a_RF, z_RF = gate_RF.relu_(), (mag_RF * active_RF).to(gate_RF.dtype)
-        by_gate_RO = (a_RF @ W_dec + w["b_dec"]).sub_(t_BO[block])
+        by_gate_RO = ranks.sum((a_RF @ W_dec + b_O).sub_(goal_BO[block]))
         auxiliary = auxiliary + by_gate_RO.square().sum() / numel
         penalty = penalty + a_RF.sum(dtype=x_BD.dtype) / len(x_BD)
         dgate_RF = (by_gate_RO * (2 / numel)).to(W_dec.dtype) @ W_dec.T

@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
 from . import dense, gpu
 from .activation import Activation
 from .dense import DenseStep, Products
@@ -45,13 +46,15 @@ class Jump(Activation):
         if gpu.usable(x_BD.device):
             from .gpu import steps
 
-            return steps.jump(w, x_BD, t_BO, coefficient, self.bandwidth, products.dtype)
+            return steps.jump(
+                w, x_BD, t_BO, coefficient, self.bandwidth, products.dtype, products.ranks
+            )
         pre_BF = products.pre_activations(w, x_BD)
         floor_F = w["threshold"] - self.bandwidth / 2
         found = Pairs.above(pre_BF, floor_F, products.worth_sparse(x_BD))
         if found is None:
-            return dense_step(w, x_BD, t_BO, pre_BF, coefficient, self.bandwidth)
-        return sparse_step(w, x_BD, t_BO, *found, coefficient, self.bandwidth)
+            return dense_step(w, x_BD, t_BO, pre_BF, coefficient, self.bandwidth, products.ranks)
+        return sparse_step(w, x_BD, t_BO, *found, coefficient, self.bandwidth, products.ranks)
 
 
 def sparse_step(
@@ -62,12 +65,13 @@ def sparse_step(
     pre_N: Tensor,
     l0_alpha: Tensor,
     bandwidth: float,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Equal to `dense_step`, at the cost of the pairs within reach of their threshold or above."""
     above_N = pre_N - w["threshold"][reached.latents]
     active_N, near_N = above_N > 0, above_N.abs_() < bandwidth / 2
     z_N = pre_N * active_N
-    residual_BO, sampled_N = reached.reconstruct(z_N, w, t_BO)
+    residual_BO, sampled_N = reached.reconstruct(z_N, w, t_BO, ranks)
     mse, g_BO = mean_square(residual_BO)
     dz_N = sampled_N.mul_(2 / residual_BO.numel())
     dH_N = (dz_N * pre_N).add_(l0_alpha / len(x_BD)).mul_(near_N).div_(bandwidth)
@@ -85,10 +89,16 @@ def sparse_step(
 
 
 def dense_step(
-    w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, l0_alpha: Tensor, bandwidth: float
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    pre_BF: Tensor,
+    l0_alpha: Tensor,
+    bandwidth: float,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Loss against target t and its gradients, straight-through where H jumps."""
-    whole, threshold_F = DenseStep(w, x_BD, t_BO), torch.zeros_like(w["threshold"])
+    whole, threshold_F = DenseStep(w, x_BD, t_BO, ranks), torch.zeros_like(w["threshold"])
     for block, pre_RF in whole.blocks(pre_BF):
         above_RF = pre_RF - w["threshold"]
         active_RF, near_RF = above_RF > 0, above_RF.abs_() < bandwidth / 2

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..ranks import Ranks
 from . import topk
 from .batch import TopOfBatch
 from .pairs import Pairs
@@ -24,7 +25,10 @@ from .step import Step, Weights
 
 @dataclass(frozen=True, kw_only=True)
 class Nested(TopOfBatch):
-    """`ends` are the lengths of the prefixes; the last is the number of latents."""
+    """`ends` are the lengths of the prefixes; the last is the number of latents.
+
+    Of a rank's latents they are how many lie in each prefix, which may be none or all.
+    """
 
     ends: tuple[int, ...]
 
@@ -37,15 +41,16 @@ class Nested(TopOfBatch):
         kept: Pairs,
         pre_N: Tensor,
         dead: Tensor | None,
+        ranks: Ranks,
     ) -> Step:
         z_N = pre_N.relu_()
-        residuals = _residuals(kept, z_N, w, t_BO, self.ends)
+        residuals = _residuals(kept, z_N, w, t_BO, self.ends, ranks)
         gradients, fired_F = _gradients(kept, z_N, w, x_BD, residuals, self.ends)
         mean_squares = torch.stack([residual_BO.square().mean() for residual_BO in residuals])
         loss, residual_BO = mean_squares.mean(), residuals[-1]
         if dead is not None and self.auxk_alpha > 0:
             loss = loss + topk.add_auxiliary(
-                gradients, w, x_BD, pre_BF, residual_BO, dead, self.auxk_alpha
+                gradients, w, x_BD, pre_BF, residual_BO, dead, self.auxk_alpha, ranks
             )
         return Step(
             gradients=gradients,
@@ -63,8 +68,13 @@ def doubling(n_latents: int, groups: int) -> tuple[int, ...]:
     return tuple(n_latents >> halvings for halvings in reversed(range(groups)))
 
 
+def within(ends: Sequence[int], latents: slice) -> tuple[int, ...]:
+    """How many of these latents lie in each prefix."""
+    return tuple(max(0, min(end, latents.stop) - latents.start) for end in ends)
+
+
 def _residuals(
-    kept: Pairs, z_N: Tensor, w: Weights, t_BO: Tensor, ends: Sequence[int]
+    kept: Pairs, z_N: Tensor, w: Weights, t_BO: Tensor, ends: Sequence[int], ranks: Ranks
 ) -> list[Tensor]:
     """x̂_g − t of every prefix: what its last block of latents adds to the one before."""
     residuals: list[Tensor] = []
@@ -72,7 +82,7 @@ def _residuals(
     for first, last in zip((0, *ends), ends, strict=False):
         block, inside_N = kept.block(first, last)
         of_block = {"W_dec": w["W_dec"][first:last], "b_dec": b_O}
-        residual_BO, _ = block.reconstruct(z_N[inside_N], of_block, t_BO)
+        residual_BO, _ = block.reconstruct(z_N[inside_N], of_block, t_BO, ranks)
         residuals.append(residual_BO)
         t_BO, b_O = -residual_BO, torch.zeros_like(b_O)
     return residuals

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
+from ..ranks.select import among_largest
 from . import cpu
 from .step import Weights
 
@@ -36,8 +38,16 @@ class Pairs:
     n_latents: int
 
     @classmethod
-    def top(cls, pre_BF: Tensor, k: int) -> tuple[Pairs, Tensor]:
-        """The k largest of each row and their values [N], in float32 or better."""
+    def top(cls, pre_BF: Tensor, k: int, ranks: Ranks = ALONE) -> tuple[Pairs, Tensor]:
+        """The k largest of each row and their values [N], in float32 or better.
+
+        Of several ranks this one's part of them.
+        """
+        if not ranks.alone:
+            pairs, values_N = cls.top(pre_BF, min(k, pre_BF.shape[1]))
+            kept_BN = among_largest(values_N.view(len(pre_BF), -1), k, k, ranks)
+            kept_N = kept_BN.flatten()
+            return pairs.where(kept_N), values_N[kept_N]
         if pre_BF.is_cpu:
             latents_BK, values_BK = cpu.top(pre_BF, k)
         else:
@@ -46,11 +56,16 @@ class Pairs:
         return cls(starts, latents_BK.flatten(), pre_BF.shape[1]), _wide(values_BK.flatten())
 
     @classmethod
-    def largest(cls, pre_BF: Tensor, n: int) -> tuple[Pairs, Tensor]:
+    def largest(cls, pre_BF: Tensor, n: int, ranks: Ranks = ALONE) -> tuple[Pairs, Tensor]:
         """The n largest of the whole batch and their values [N], in float32 or better.
 
-        Pairs that are not positive may be left out. Of equal values some are kept.
+        Pairs that are not positive may be left out. Of equal values some are kept. Of several ranks
+        this one's part of them.
         """
+        if not ranks.alone:
+            pairs, values_N = cls.largest(pre_BF, n)
+            (kept_N,) = among_largest(values_N[None], n, ranks.most(len(values_N)), ranks)
+            return pairs.where(kept_N), values_N[kept_N]
         n = min(n, pre_BF.numel())
         if not pre_BF.is_cpu:
             return _largest(pre_BF, n)
@@ -95,12 +110,22 @@ class Pairs:
         found = self.where(inside_N)
         return Pairs(found.starts, found.latents - first, last - first), inside_N
 
-    def reconstruct(self, z_N: Tensor, w: Weights, t_BO: Tensor) -> tuple[Tensor, Tensor]:
-        """`residual_BO = z W_dec + b_dec − t`, and `residual_BO @ W_dec.T` at the pairs [N]."""
+    def reconstruct(
+        self, z_N: Tensor, w: Weights, t_BO: Tensor, ranks: Ranks = ALONE
+    ) -> tuple[Tensor, Tensor]:
+        """`residual_BO = z W_dec + b_dec − t`, and `residual_BO @ W_dec.T` at the pairs [N].
+
+        Over the latents of all ranks; these pairs and W_dec are of this one's.
+        """
+        W_dec, b_O, t_BO = w["W_dec"], ranks.once(w["b_dec"]), ranks.once(t_BO)
+        if z_N.is_cpu and ranks.alone:
+            return cpu.reconstruct(self.starts, self.latents, z_N, W_dec, b_O, t_BO)
         if z_N.is_cpu:
-            return cpu.reconstruct(self.starts, self.latents, z_N, w["W_dec"], w["b_dec"], t_BO)
-        residual_BO = self.decode(z_N, w["W_dec"]).add_(w["b_dec"]).sub_(t_BO)
-        return residual_BO, self.sample(residual_BO, w["W_dec"])
+            residual_BO = cpu.decode(self.starts, self.latents, z_N, W_dec, b_O, t_BO)
+        else:
+            residual_BO = self.decode(z_N, W_dec).add_(b_O).sub_(t_BO)
+        ranks.sum(residual_BO)
+        return residual_BO, self.sample(residual_BO, W_dec)
 
     def gradients(
         self, z_N: Tensor, dpre_N: Tensor, x_BD: Tensor, g_BO: Tensor

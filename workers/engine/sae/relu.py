@@ -11,6 +11,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
 from . import dense, gpu
 from .activation import Activation
 from .dense import DenseStep, Products
@@ -37,19 +38,25 @@ class Relu(Activation):
         if gpu.usable(x_BD.device):
             from .gpu import steps
 
-            return steps.relu(w, x_BD, t_BO, coefficient, products.dtype)
+            return steps.relu(w, x_BD, t_BO, coefficient, products.dtype, products.ranks)
         pre_BF = products.pre_activations(w, x_BD)
         found = Pairs.above(pre_BF, 0.0, products.worth_sparse(x_BD))
         if found is None:
-            return dense_step(w, x_BD, t_BO, pre_BF, coefficient)
-        return sparse_step(w, x_BD, t_BO, *found, coefficient)
+            return dense_step(w, x_BD, t_BO, pre_BF, coefficient, products.ranks)
+        return sparse_step(w, x_BD, t_BO, *found, coefficient, products.ranks)
 
 
 def sparse_step(
-    w: Weights, x_BD: Tensor, t_BO: Tensor, active: Pairs, z_N: Tensor, l1_alpha: Tensor
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    active: Pairs,
+    z_N: Tensor,
+    l1_alpha: Tensor,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Equal to `dense_step`, at the cost of the active pairs."""
-    residual_BO, sampled_N = active.reconstruct(z_N, w, t_BO)
+    residual_BO, sampled_N = active.reconstruct(z_N, w, t_BO, ranks)
     mse, g_BO = mean_square(residual_BO)
     dpre_N = sampled_N.mul_(2 / residual_BO.numel()).add_(l1_alpha / len(x_BD))
     gradients, fired_F = active.gradients(z_N, dpre_N, x_BD, g_BO)
@@ -65,9 +72,16 @@ def sparse_step(
     )
 
 
-def dense_step(w: Weights, x_BD: Tensor, t_BO: Tensor, pre_BF: Tensor, l1_alpha: Tensor) -> Step:
+def dense_step(
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    pre_BF: Tensor,
+    l1_alpha: Tensor,
+    ranks: Ranks = ALONE,
+) -> Step:
     """Loss against target t and its gradients, by hand; `pre_BF` is used up."""
-    whole = DenseStep(w, x_BD, t_BO)
+    whole = DenseStep(w, x_BD, t_BO, ranks)
     for block, pre_RF in whole.blocks(pre_BF):
         z_RF = pre_RF.relu_()
         active_RF = z_RF > 0

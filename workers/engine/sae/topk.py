@@ -14,6 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..ranks import ALONE, Ranks
+from ..ranks.select import among_largest
 from . import dense, gpu
 from .activation import Activation
 from .dense import Products
@@ -41,12 +43,13 @@ class TopK(Activation):
         dead: Tensor | None,
         products: Products,
     ) -> Step:
-        pre_BF = products.pre_activations(w, x_BD)
-        if gpu.usable(x_BD.device):
+        pre_BF, ranks = products.pre_activations(w, x_BD), products.ranks
+        if gpu.usable(x_BD.device) and ranks.alone:
             from .gpu import steps
 
             return steps.topk(w, x_BD, t_BO, pre_BF, self.k, dead, self.auxk_alpha)
-        return step(w, x_BD, t_BO, pre_BF, *Pairs.top(pre_BF, self.k), dead, self.auxk_alpha)
+        kept, pre_N = Pairs.top(pre_BF, self.k, ranks)
+        return step(w, x_BD, t_BO, pre_BF, kept, pre_N, dead, self.auxk_alpha, ranks)
 
 
 def latents(w: Weights, x_BD: Tensor, k: int) -> Tensor:
@@ -65,20 +68,21 @@ def step(
     pre_N: Tensor,
     dead: Tensor | None,
     auxk_alpha: float,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Loss against target t and its gradients, where only the `kept` pairs may be active.
 
     `dead` holds the indices of dead latents, if any; `pre_BF` and `pre_N` are used up.
     """
     z_N = pre_N.relu_()
-    residual_BO, sampled_N = kept.reconstruct(z_N, w, t_BO)
+    residual_BO, sampled_N = kept.reconstruct(z_N, w, t_BO, ranks)
     mse, g_BO = mean_square(residual_BO)
     active_N = z_N > 0
     dpre_N = sampled_N.mul_(2 / residual_BO.numel()).mul_(active_N)
     gradients, fired_F = kept.gradients(z_N, dpre_N, x_BD, g_BO)
     loss = mse
     if dead is not None and auxk_alpha > 0:
-        loss = mse + add_auxiliary(gradients, w, x_BD, pre_BF, residual_BO, dead, auxk_alpha)
+        loss = mse + add_auxiliary(gradients, w, x_BD, pre_BF, residual_BO, dead, auxk_alpha, ranks)
     return Step(
         gradients=gradients,
         loss=loss,
@@ -98,12 +102,13 @@ def add_auxiliary(
     residual_BO: Tensor,
     dead: Tensor,
     auxk_alpha: float,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Add the gradients of the auxiliary loss and return its weighted value; `pre_BF` is used up.
 
-    Where kernels may run, `dead` is filled up with F (`DeadLatents`), as only they can take it.
+    Where kernels run, `dead` is filled up with F (`DeadLatents`), as only they can take it.
     """
-    if gpu.usable(x_BD.device):
+    if gpu.usable(x_BD.device) and ranks.alone:
         from .gpu import auxiliary
 
         x, W_dec = x_BD.to(pre_BF.dtype), w["W_dec"].to(pre_BF.dtype)
@@ -111,9 +116,11 @@ def add_auxiliary(
     k_aux = min(residual_BO.shape[1] // 2, len(dead))
     pre_BJ = pre_BF[:, dead].to(x_BD.dtype)
     values, indices = pre_BJ.topk(k_aux, dim=1, sorted=False)
+    if not ranks.alone:
+        values = values * among_largest(values, residual_BO.shape[1] // 2, ranks.most(k_aux), ranks)
     z_BJ = torch.zeros_like(pre_BJ).scatter_(1, indices, values.relu_())
     W_dec_JO = w["W_dec"][dead]
-    mse, g_BO = mean_square(z_BJ @ W_dec_JO + residual_BO)  # e = −residual
+    mse, g_BO = mean_square(ranks.sum(z_BJ @ W_dec_JO) + residual_BO)  # e = −residual
     g_BO = g_BO * auxk_alpha
     dpre_BJ = (g_BO @ W_dec_JO.T).mul_(z_BJ > 0)
     gradients["W_enc"].index_add_(0, dead, dpre_BJ.T @ x_BD)

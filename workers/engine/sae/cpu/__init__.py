@@ -10,6 +10,15 @@ from .columns import sums
 from .directions import normalize, remove_parallel
 from .latents import gradients
 from .rows import above, top
-from .tokens import reconstruct
+from .tokens import decode, reconstruct
 
-__all__ = ["above", "gradients", "normalize", "reconstruct", "remove_parallel", "sums", "top"]
+__all__ = [
+    "above",
+    "decode",
+    "gradients",
+    "normalize",
+    "reconstruct",
+    "remove_parallel",
+    "sums",
+    "top",
+]

@@ -16,10 +16,30 @@ def reconstruct(
 
     Both in one pass: a token's decoder rows are still in the cache when they are read again.
     """
-    residual_BO, sampled_N = torch.empty_like(t_BO), torch.empty_like(z_N)
+    sampled_N = torch.empty_like(z_N)
+    return _run(starts, latents_N, z_N, W_FO, b_O, t_BO, sampled_N), sampled_N
+
+
+def decode(
+    starts: Tensor, latents_N: Tensor, z_N: Tensor, W_FO: Tensor, b_O: Tensor, t_BO: Tensor
+) -> Tensor:
+    """`z W + b − t` alone, where the whole residual is known only once others have added theirs."""
+    return _run(starts, latents_N, z_N, W_FO, b_O, t_BO, z_N[:0])
+
+
+def _run(
+    starts: Tensor,
+    latents_N: Tensor,
+    z_N: Tensor,
+    W_FO: Tensor,
+    b_O: Tensor,
+    t_BO: Tensor,
+    sampled_N: Tensor,
+) -> Tensor:
+    residual_BO = torch.empty_like(t_BO)
     arrays = [array(tensor) for tensor in (starts, latents_N, z_N, W_FO, b_O, t_BO)]
     in_parts(_reconstruct, len(t_BO), *arrays, residual_BO.numpy(), sampled_N.numpy())
-    return residual_BO, sampled_N
+    return residual_BO
 
 
 @compiled
@@ -35,7 +55,10 @@ def _reconstruct(
     first: int,
     last: int,
 ) -> None:
-    """Four latents at a time: the residual is read and written once for all of them."""
+    """Four latents at a time: the residual is read and written once for all of them.
+
+    Nothing is sampled where `sampled` has no room.
+    """
     O = W.shape[1]  # noqa: E741 (the legend's letter)
     active = np.empty(W.shape[0], np.int64)
     for i in range(first, last):
@@ -58,6 +81,8 @@ def _reconstruct(
             z0, w0 = z[active[a]], W[latents[active[a]]]
             for o in range(O):
                 r[o] += z0 * w0[o]
+        if len(sampled) == 0:
+            continue
         fours = start + (end - start) // 4 * 4
         for n in range(start, fours, 4):
             w0, w1 = W[latents[n]], W[latents[n + 1]]

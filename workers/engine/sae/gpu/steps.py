@@ -12,6 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...ranks import ALONE, Ranks
 from ..step import Step, Weights, mean_square
 from . import by_latent, dense
 from .auxiliary import add_auxiliary
@@ -27,12 +28,17 @@ WORTH_SPARSE = 1 / 100
 
 
 def relu(
-    w: Weights, x_BD: Tensor, t_BO: Tensor, l1_alpha: Tensor, dtype: torch.dtype | None
+    w: Weights,
+    x_BD: Tensor,
+    t_BO: Tensor,
+    l1_alpha: Tensor,
+    dtype: torch.dtype | None,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Equal to `relu.dense_step`."""
     rule, x = Rule.relu(x_BD.device), x_BD.to(dtype or x_BD.dtype)
     pre_BF, counts = encode(w, x, rule)
-    return _threshold_step(w, x, t_BO, pre_BF, counts, rule, l1_alpha)
+    return _threshold_step(w, x, t_BO, pre_BF, counts, rule, l1_alpha, ranks)
 
 
 def jump(
@@ -42,11 +48,12 @@ def jump(
     l0_alpha: Tensor,
     bandwidth: float,
     dtype: torch.dtype | None,
+    ranks: Ranks = ALONE,
 ) -> Step:
     """Equal to `jump.dense_step`."""
     rule, x = Rule.jump(w["threshold"], bandwidth), x_BD.to(dtype or x_BD.dtype)
     pre_BF, counts = encode(w, x, rule)
-    return _threshold_step(w, x, t_BO, pre_BF, counts, rule, l0_alpha)
+    return _threshold_step(w, x, t_BO, pre_BF, counts, rule, l0_alpha, ranks)
 
 
 def topk(
@@ -84,14 +91,16 @@ def _threshold_step(
     counts: Tally,
     rule: Rule,
     coefficient: Tensor,
+    ranks: Ranks,
 ) -> Step:
     """A step whose number of active pairs is known to nobody before it. `pre_BF` is used up."""
     B, F = pre_BF.shape
     W_dec, penalty = w["W_dec"].to(x.dtype), coefficient / B
     pairs = compact(pre_BF, counts, rule, room=int(B * F * WORTH_SPARSE))
-    residual_BO = torch.empty_like(t_BO)
-    decode(pairs, W_dec, w["b_dec"], t_BO, residual_BO)
-    dense.decode(pairs.overflow, pre_BF, rule, W_dec, w["b_dec"], t_BO, residual_BO)
+    residual_BO, b_O, t_BO = torch.empty_like(t_BO), ranks.once(w["b_dec"]), ranks.once(t_BO)
+    decode(pairs, W_dec, b_O, t_BO, residual_BO)
+    dense.decode(pairs.overflow, pre_BF, rule, W_dec, b_O, t_BO, residual_BO)
+    ranks.sum(residual_BO)
     mse, g_BO = mean_square(residual_BO)
     gradients = _gradients(w, x, g_BO, W_dec, pairs, rule, penalty)
     _write_dense(gradients, x, g_BO.to(x.dtype), W_dec, pre_BF, pairs.overflow, rule, penalty)
