@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,6 +28,14 @@ class Needs(BaseModel):
         allow_inf_nan=False,
         description="Memory of each GPU, at least, in GB.",
     )
+
+    @classmethod
+    def of(cls, needs: dict[str, Any], gpus: int | None) -> Needs:
+        """Of a training that is split over so many GPUs, what its row says and those."""
+        asked = cls(**needs)
+        if not gpus or gpus == 1:
+            return asked
+        return asked.model_copy(update={"gpu_count": max(gpus, asked.gpu_count)})
 
     def __str__(self) -> str:
         """As in `2 GPUs of class H100 with 60 GB each`; empty where any worker will do."""

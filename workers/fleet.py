@@ -12,7 +12,6 @@ import uuid
 from collections.abc import Sequence
 
 from trainings.models import Release, Training, Worker
-from trainings.needs import Needs
 
 from . import release
 from .gpus import Gpu
@@ -55,9 +54,9 @@ def another_could() -> bool:
     """Whether a run waits that an idle worker other than this one could begin."""
     held = Training.objects.filter(status="running").values_list("worker", flat=True)
     busy = set(held)
-    waiting = Training.objects.claimable().in_order().values_list("needs", flat=True)
-    for asked in waiting[:_LOOKED_AT]:
-        able = Worker.objects.trainers_for(Needs(**asked))
+    waiting = Training.objects.claimable().in_order()[:_LOOKED_AT]
+    for _, needs in waiting.with_needs():
+        able = Worker.objects.trainers_for(needs)
         if any(other.pk not in _rows and other.name not in busy for other in able):
             return True
     return False

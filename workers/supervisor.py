@@ -27,7 +27,6 @@ from django.db import OperationalError, connection
 
 from trainings import cache, nudge
 from trainings.models import Checkpoint, Training
-from trainings.needs import Needs
 from workers.engine.config import RunSpec
 from workers.engine.events import in_words
 from workers.engine.voice import NO_PULSE
@@ -79,8 +78,8 @@ def run_next(worker: str) -> str | None:
         logger.warning("No training is begun here. %s", reason)
         return None
     mine = fleet.gpus()
-    for pk, needs in Training.objects.claimable().in_order().values_list("pk", "needs"):
-        if Needs(**needs).met_by(mine) and run(str(pk), worker):
+    for pk, needs in Training.objects.claimable().in_order().with_needs():
+        if needs.met_by(mine) and run(str(pk), worker):
             return str(pk)
     return None
 

@@ -137,9 +137,10 @@ def test_a_run_that_no_worker_can_take_says_so(client: Client) -> None:
 def test_needs_are_asked_for_in_form_and_api(client: Client) -> None:
     from tests.trainings.test_start_form import NEW, filled
 
-    client.post(NEW, filled(name="big", gpu_count="2", gpu_class="H100", gpu_memory_gb="60"))
+    client.post(NEW, filled(name="big", gpus="2", gpu_class="H100", gpu_memory_gb="60"))
     run = Training.objects.get(name="big")
-    assert run.needs == {"gpu_count": 2, "gpu_class": "H100", "gpu_memory_gb": 60.0}
+    assert run.needs == {"gpu_class": "H100", "gpu_memory_gb": 60.0}
+    assert str(run.what_it_needs) == "2 GPUs of class H100 with 60 GB each"
     refused = client.post(NEW, filled(gpu_memory_gb="lots"))
     assert refused.status_code == 422
     assert "Enter a number" in refused.content.decode()

@@ -64,6 +64,16 @@ def test_a_run_is_begun_by_a_worker_that_has_what_it_needs(child, me: Worker) ->
     assert supervisor.run_next("me") == str(first.pk)
 
 
+def test_a_run_on_several_gpus_is_begun_by_a_worker_that_has_as_many(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
+    child(FAILS)
+    run = a_training(hyperparameters={"gpus": 2})
+    assert supervisor.run_next("me") is None
+    Worker.objects.update(gpus=[GPU])
+    assert supervisor.run_next("me") is None
+    Worker.objects.update(gpus=[GPU, GPU])
+    assert supervisor.run_next("me") == str(run.pk)
+
+
 def test_a_drained_worker_begins_nothing(child, me: Worker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     child(FAILS)
     run, sae = a_training(), an_sae(tmp_path)

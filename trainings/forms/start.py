@@ -32,6 +32,8 @@ from workers.engine.config.fields import show
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 
 
+# How many GPUs is a hyperparameter.
+_NEEDED = ("gpu_class", "gpu_memory_gb")
 _NUMERIC = {"inputmode": "numeric", "autocomplete": "off", "spellcheck": "false"}
 
 # More would be no width, and no whole number that is read.
@@ -67,14 +69,6 @@ class StartForm(forms.Form):
         required=False,
         label="Priority",
         help_text="Of the runs that wait, the higher one starts first.",
-    )
-    gpu_count = forms.IntegerField(
-        required=False,
-        min_value=0,
-        max_value=64,
-        label="GPUs",
-        help_text="The worker has at least so many. Empty: any worker.",
-        widget=forms.TextInput(attrs=_NUMERIC),
     )
     gpu_class = forms.CharField(
         required=False,
@@ -170,13 +164,13 @@ class StartForm(forms.Form):
     @property
     def needs(self) -> Needs:
         """Of the worker; once the form is valid."""
-        given = {name: self.cleaned_data.get(name) for name in Needs.model_fields}
+        given = {name: self.cleaned_data.get(name) for name in _NEEDED}
         return Needs(**{name: value for name, value in given.items() if value})
 
     @property
     def names_needs(self) -> bool:
         """Whether any is filled in, or wrong."""
-        return any(self[name].value() or self[name].errors for name in Needs.model_fields)
+        return any(self[name].value() or self[name].errors for name in _NEEDED)
 
     @property
     def accepts_warnings(self) -> bool:

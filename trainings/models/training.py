@@ -119,7 +119,7 @@ class Training(Leased):
 
     @property
     def what_it_needs(self) -> Needs:
-        return Needs(**self.needs)
+        return Needs.of(self.needs, self.hyperparameters.get("gpus"))
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ Each transition is one conditional UPDATE that says whether it won; whoever lose
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
@@ -108,6 +109,11 @@ class TrainingQuerySet(LeasedQuerySet):
     def queue(self) -> Self:
         """Pending runs in the order in which they start."""
         return self.visible().filter(status=Status.PENDING).in_order()
+
+    def with_needs(self) -> Iterator[tuple[uuid.UUID, Needs]]:
+        """Each id with what the worker must have that runs it."""
+        for pk, needs, gpus in self.values_list("pk", "needs", "hyperparameters__gpus"):
+            yield pk, Needs.of(needs, gpus)
 
     def by_status(self) -> dict[str, int]:
         """How many have each status that any has."""

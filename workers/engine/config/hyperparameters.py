@@ -359,8 +359,8 @@ class Hyperparameters(BaseModel):
     )
     gpus: int = hyper(
         1,
-        "How many GPUs of one machine share the latents of the run; without GPUs, how many "
-        "processes.",
+        "How many GPUs of one machine share the latents of the run. A worker that has so many "
+        "begins it; train in a terminal takes as many processes where there are no GPUs.",
         section=Section.OPTIMIZATION,
         low=1,
         high=64,
