@@ -63,6 +63,11 @@ def on_a_wider_model(spec: RunSpec, folder: Path, width: int) -> RunSpec:
             {"latent_dim": 1024, "batch_size": 8192, "top_k_sparsity": 1.0},
             marks=pytest.mark.long,
         ),
+        pytest.param(
+            "crosscoder",
+            {"latent_dim": 1024, "batch_size": 8192, "layers": (1, 2, 3), "target_l0": 8},
+            marks=pytest.mark.long,
+        ),
         # A state, and with it a checkpoint, larger than all else that a step needs.
         pytest.param(
             "skip",

@@ -48,8 +48,9 @@ _ALL: Final = (
     _preset("matryoshka-64", _MATRYOSHKA, "FVU 0.073 at L0 63.2, 96 % alive.", target_l0=64),
     _preset("gated-l0-64", _GATED, "FVU 0.066 at L0 62.5, 100 % alive.", target_l0=64),
     _preset("p-annealed-l0-64", _P_ANNEALED, "FVU 0.075 at L0 58.4, 99 % alive.", target_l0=64),
-    _preset("crosscoder-topk-64", _CROSSCODER, "FVU .", top_k_sparsity=1.39),
-    _preset("crosscoder-l0-64", _CROSSCODER, "FVU .", target_l0=64),
+    _preset(
+        "crosscoder-topk-64", _CROSSCODER, "FVU 0.077 at L0 64.0, 90 % alive.", top_k_sparsity=1.39
+    ),
 )
 
 PRESETS: Final[Mapping[str, Preset]] = MappingProxyType({preset.name: preset for preset in _ALL})
