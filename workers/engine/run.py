@@ -24,7 +24,6 @@ from .model import ModelError
 from .ranks import LostRank
 from .ranks.group import launched, together
 from .ranks.last_word import claim, spoken
-from .ranks.launch import launch
 from .rehearsal import rehearse
 from .saved import CannotExport, UnreadableSae
 from .saved.proof import NotProved
@@ -73,6 +72,8 @@ def run(
             return 0
         spec = RunSpec.read(run_dir)
         if spec.ranks > 1 and not launched():
+            from .ranks.launch import launch  # torchrun's parts, which no other run needs
+
             asked = {signal.SIGTERM: stop, signal.SIGUSR1: pause}
             return launch(run_dir, spec.ranks, words, voice, asked)
         with together() as ranks:

@@ -350,8 +350,8 @@ def _newest(
 ) -> Generator[events.Event, None, _Loaded | None]:
     """The first checkpoint that verifies, or None; harmed ones are set aside.
 
-    Of several ranks the first one looks, and each takes its own part of what it has found. One that
-    was lost has the others go on from what this attempt has saved itself.
+    Of several ranks the first one looks, and each takes its own part of what it has found; after a
+    lost rank that is what this attempt has saved itself.
     """
     if ranks.alone:
         found = yield from _verified(spec, spec.resume_from, tokens, load_file)

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from workers.engine.config import RunSpec
+from workers.engine.config import CacheSpec, RunSpec
 from workers.engine.train import train
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -89,6 +89,8 @@ def trained(spec_of: Callable[..., RunSpec], tmp_path_factory: pytest.TempPathFa
         return Asked(spec_of(kind, checkpoints, **SMALL | h))
 
     found: Trained = {4: torchrun(4, four, runs)}
+    cache = CacheSpec(folder=two / "cache", limit_bytes=10**9)
+    cached = runs["standard"].spec.model_copy(update={"cache": cache})
     topk, jump = (found[4][name].checkpoint for name in ("topk", "jumprelu"))
     more = {
         "four_to_two": goes_on("topk", topk),
@@ -96,6 +98,8 @@ def trained(spec_of: Callable[..., RunSpec], tmp_path_factory: pytest.TempPathFa
         "jump_four_to_two": goes_on("jumprelu", jump),
         "stopped": Asked(runs["standard"].spec, ("stop", 1, 10)),
         "paused": Asked(runs["standard"].spec, ("pause", 1, 10)),
+        "cache_filled": Asked(cached),
+        "cache_read": Asked(cached),
     }
     found[2] = torchrun(2, two, runs | more)
     back = goes_on("topk", found[2]["four_to_two"].folder / "checkpoints" / "step-000030")

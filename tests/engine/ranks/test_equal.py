@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -106,7 +107,15 @@ def test_all_ranks_stop_where_one_was_asked_to(trained: Trained, last: str) -> N
     assert [path.name for path in (run.folder / "checkpoints").iterdir()] == [f"step-{step:06d}"]
 
 
-def _started(run: Outcome) -> dict[str, int]:
+def test_the_cache_is_filled_once_and_read_by_all_ranks(trained: Trained) -> None:
+    filled, read = trained[2]["cache_filled"], trained[2]["cache_read"]
+
+    assert [_started(run)["cached_fraction"] for run in (filled, read)] == [0.0, 1.0]
+    losses = [[point["loss"] for point in run.points] for run in (filled, read)]
+    assert losses[0] == losses[1] == [point["loss"] for point in trained[2]["standard"].points]
+
+
+def _started(run: Outcome) -> dict[str, Any]:
     return next(event for event in run.events if event["event"] == "started")
 
 
