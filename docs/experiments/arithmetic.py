@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 CONTEXT = 256
 # Adam reads weight, gradient and two moments in float32 and writes all but the gradient.
 ADAM_BYTES = 28
-# And a step writes the gradient (4), and holds the rows of W_dec, half of all weights, at unit length.
+# And a step writes the gradient (4), and keeps W_dec's rows, half of all weights, at unit length.
 WEIGHT_BYTES = ADAM_BYTES + 4 + 6
 # Decoding, sampling and the two weight gradients each read a row of the width for a pair.
 PAIR_PASSES = 4

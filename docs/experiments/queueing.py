@@ -48,8 +48,8 @@ class Studio:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`waited` before the first start, a run; `lost` and `absent`, an interruption: work made again,
-    and time until the run is queued again. `busy` is the share of trainers' time that holds a run.
+    """Seconds: `waited` before its first start, of a run; `lost`, of work made again, and `absent`,
+    until it is queued again, of an interruption. `busy` is the share of trainers' time with a run.
     """
 
     waited: float

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 class Shared:
     """`runs` that read chunks of so many bytes and train on each for so many seconds on average.
 
-    How long they train varies evenly by `spread` to both sides. Bandwidths in bytes per second: that
-    of the file system, and what one client can take of it.
+    How long they train varies evenly by `spread` to both sides. Bandwidths in bytes per second:
+    that of the file system, and what one client can take of it.
     """
 
     runs: int
