@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from measured import LIBRARIES, LOCAL_DISK
 from words import amount, duration, number, table
 
 PAGE = Path(__file__).resolve().parents[1] / "scaling.md"
-_TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(\n<!-- end -->)", re.DOTALL)
+_TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def conclusions() -> str:
@@ -35,26 +36,41 @@ def conclusions() -> str:
     interval = tables.checkpoint_seconds(LLAMA_70B, sae_of(LLAMA_70B, 8), H200)
     one = device_bytes(LLAMA_70B, sae_of(LLAMA_70B, 8)) / 1e9
     sweeps = [64 * break_even_bandwidth(m, H200) / 1e9 for m in (LLAMA_8B, LLAMA_70B)]
-    return f"""\
-- **Reading the model is what costs.** Of an 8× SAE's time on an H200 it is {shares[0]} % for the 8B and
-  {shares[1]} % for the 70B. A billion tokens take {hours[0]}, {hours[1]} and {hours[2]} on one H200 for the
-  three models. Buy operations per second, and read no layer twice that several runs want.
-- **Memory decides between H100 and H200.** Every GPU of a run holds the model up to its layer, also where
-  the SAE is split: {number(2 * LLAMA_70B.kept / 1e9)} GB for the 70B, {number(one)} GB with an 8× SAE. No number of
-  H100s reads it; one H200 does. Up to the 8B with 32×, an H100 is as good as an H200.
-- **Many runs, one GPU each, waste nothing.** Split one run over the GPUs of a host where it has no room
-  otherwise, or where one result has to come soon. Then raise `buffer_tokens` to 32,768 for each GPU: at the
-  default only two of them read.
-- **One run over several hosts is not offered, and not missed**: eight hosts are for eight or more runs.
-- **The cache pays where the file system gives each run more than** {at_rest[0]}, {at_rest[1]} and
-  {at_rest[2]} for the three models. A sweep of 64 runs on 64 GPUs needs {number(sweeps[0])} GB/s of one file
-  system for the 8B, {number(sweeps[1])} GB/s for the 70B; below that each run reads for itself faster.
-- **Set `checkpoint_interval` by time.** The default of 10,000 steps is {duration(interval)} of a 70B run, half of
-  which an interruption loses on average; 1,000 steps cost nothing that matters.
-- **Database, Redis and sweeper are far from any limit** at 64 runs; open pages come first. Give the web a
-  process for every ten people who look.
-- **A 70B's SAE cannot be evaluated in its model**: that needs the whole model on one GPU,
-  {number(2 * LLAMA_70B.parameters / 1e9)} GB. Set `SAESTUDIO_EVALUATE=0`; the metrics of the end of the run remain."""
+    return "\n".join(
+        _bullet(text)
+        for text in (
+            f"**Reading the model is what costs.** Of an 8× SAE's time on an H200 it is {shares[0]} % "
+            f"for the 8B and {shares[1]} % for the 70B. A billion tokens take {hours[0]}, {hours[1]} "
+            f"and {hours[2]} on one H200 for the three models. Buy operations per second, and let no "
+            "two runs read the same layer where that can be had.",
+            "**Memory decides between H100 and H200.** Every GPU of a run holds the model up to its "
+            f"layer, also where the SAE is split: {number(2 * LLAMA_70B.kept / 1e9)} GB for the 70B, "
+            f"{number(one)} GB with an 8× SAE and the rest. No number of H100s reads it; one H200 does. "
+            "Up to the 8B with 32× an H100 is nearly as good, and from a complete cache, which needs "
+            "no model, an H100 trains the 70B's 8× SAE too.",
+            "**Many runs, one GPU each, waste nothing.** Split one over the GPUs of a host where it has "
+            "no room otherwise, or where one result has to come soon. Then raise `buffer_tokens` to "
+            "32,768 for each GPU: at the default only two of them read.",
+            "**One run over several hosts is not offered, and not missed**: eight hosts are for eight "
+            "or more runs.",
+            "**The cache pays where the file system gives each run on a GPU more than** "
+            f"{at_rest[0]}, {at_rest[1]} and {at_rest[2]} for the three models. A sweep of 64 runs on "
+            f"64 GPUs needs {number(sweeps[0])} GB/s of one file system for the 8B, "
+            f"{number(sweeps[1])} GB/s for the 70B; with less each run reads for itself faster.",
+            "**Set `checkpoint_interval` by time.** The default of 10,000 steps is "
+            f"{duration(interval)} of a 70B run, half of which an interruption loses on average. Aim "
+            "at a quarter of an hour: 1,000 steps there.",
+            "**Database, Redis and sweeper are far from any limit** at 64 runs; open pages come first. "
+            "Give the web a process for every ten people who look.",
+            "**A 70B's SAE cannot be evaluated in its model**: that needs the whole model on one GPU, "
+            f"{number(2 * LLAMA_70B.parameters / 1e9)} GB. Set `SAESTUDIO_EVALUATE=0`; the metrics of "
+            "the end of the run remain.",
+        )
+    )
+
+
+def _bullet(text: str) -> str:
+    return textwrap.fill(f"- {text}", 116, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def assumptions() -> str:
@@ -81,8 +97,8 @@ def assumptions() -> str:
         [
             "of it reached by forward passes",
             f"{100 * H100.forward / GPU_PEAK:.0f} %",
-            f"fitted: the bare model of Gemma 2 2B's shape in {fitted}; less is likely for the 135M, "
-            "more for the 70B",
+            f"fitted: the bare model of Gemma 2 2B's shape in {fitted}; "
+            "less is likely for the 135M, more for the 70B",
         ],
         [
             "rows gathered by latent",
@@ -105,10 +121,15 @@ def assumptions() -> str:
         ],
         ["the training stands still for a checkpoint", "20 ms a GB", f"measured, {fitted}"],
         [
+            "writing it beside the training",
+            amount(tables.WRITING, "B/s"),
+            f"measured on 2 cores, {fitted}",
+        ],
+        [
             "hosts fail",
             "every 720 h; every 24 h",
-            "assumed: an ageing host; one that may be taken away. 16,384 H100s of Llama 3's training "
-            "had 419 unexpected interruptions in 54 days: 6,300 h for a host of eight",
+            "assumed: an ageing host; one that may be taken away. *The Llama 3 Herd of Models* has "
+            "419 unexpected interruptions of 16,384 H100s in 54 days: 6,300 h for a host of eight",
         ],
         ["runs", "4 h on average, exponential; arrivals at random", "assumed"],
         ["lease; sweeper", "60 s; 30 s", "`trainings/models/lease.py`, `workers/sweeper.py`"],
@@ -146,7 +167,7 @@ TABLES: dict[str, Callable[[], str]] = {
 def filled(page: str, made: dict[str, Callable[[], str]] | None = None) -> str:
     """The page with each table between its marks made anew. Raises `KeyError` for unknown marks."""
     made = TABLES if made is None else made
-    return _TABLE.sub(lambda mark: mark[1] + made[mark[2]]() + mark[3], page)
+    return _TABLE.sub(lambda mark: f"{mark[1]}{made[mark[2]]()}\n{mark[3]}", page)
 
 
 def named_in(page: str) -> list[str]:
