@@ -105,6 +105,8 @@ class Simulation:
         while self._ended < self.runs:
             self.now, _, happens, of = heapq.heappop(self._events)
             happens(*of)
+        for trainer in self._trainers:
+            self._leave(trainer)
         settled = self._waited[len(self._waited) // 10 :]  # the studio was empty at its start
         return Outcome(
             waited=_mean(settled),
@@ -145,7 +147,8 @@ class Simulation:
         self._dispatch()
 
     def _leave(self, trainer: _Trainer) -> None:
-        self._busy += self.now - trainer.begun
+        if trainer.run:
+            self._busy += self.now - trainer.begun
         trainer.run = None
 
     def _fail(self, host: int) -> None:

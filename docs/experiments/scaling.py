@@ -19,58 +19,56 @@ import tables
 from arithmetic import break_even_bandwidth, device_bytes, reading_seconds, token_seconds
 from hardware import CPU, GPU_PEAK, H100, H200, LLAMA_8B, LLAMA_70B, MODELS, sae_of, utilisation
 from measured import LIBRARIES, LOCAL_DISK
-from words import amount, duration, number, table
+from words import amount, duration, table
 
 PAGE = Path(__file__).resolve().parents[1] / "scaling.md"
 _TABLE = re.compile(r"(<!-- (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
+_CONCLUSIONS = """\
+- **Reading the model is what costs.** Of an 8× SAE's time on an H200 it is {share_8b} for the 8B
+and {share_70b} for the 70B. A billion tokens take {hours[0]}, {hours[1]} and {hours[2]} on one H200
+for the three models. Buy operations per second, and let no two runs read the same layer where that
+can be had.
+- **Memory decides between H100 and H200.** Every GPU of a run holds the model up to its layer, also
+where the SAE is split: {kept} for the 70B, {held} with an 8× SAE and the rest. No number of H100s
+reads it; one H200 does. Up to the 8B with 32× an H100 is nearly as good; and from a complete cache,
+which needs no model, it trains the 70B's 8× SAE too.
+- **Many runs, one GPU each, waste nothing.** Split one over the GPUs of a host where it has no room
+otherwise, or where one result has to come soon. Then raise `buffer_tokens` to 32,768 for each GPU:
+at the default only two of them read.
+- **One run over several hosts is not offered, and not missed**: eight hosts are for eight or more
+runs.
+- **The cache pays where the file system gives each run on a GPU more than** {at_rest[0]},
+{at_rest[1]} and {at_rest[2]} for the three models. A sweep of 64 runs on 64 GPUs needs {sweep[1]}
+of one file system for the 8B, {sweep[2]} for the 70B; with less, each run reads for itself faster.
+- **Set `checkpoint_interval` by time.** The default of 10,000 steps is {interval} of a 70B run,
+half of which an interruption loses on average. Aim at a quarter of an hour: 1,000 steps there.
+- **Database, Redis and sweeper are far from any limit** at 64 runs; open pages come first. Give the
+web a process for every ten people who look.
+- **A 70B's SAE cannot be evaluated in its model**: that needs the whole model on one GPU, {whole}.
+Set `SAESTUDIO_EVALUATE=0`; the metrics of the end of the run remain."""
+
+
 def conclusions() -> str:
     """What follows, with its figures."""
-    hours = [duration(tables.BUDGET * token_seconds(m, sae_of(m, 8), H200)) for m in MODELS]
-    shares = [
-        f"{100 * reading_seconds(m, 1, H200) / token_seconds(m, sae_of(m, 8), H200):.0f}"
-        for m in MODELS[1:]
-    ]
-    at_rest = [amount(break_even_bandwidth(m, H200), "B/s") for m in MODELS]
-    interval = tables.checkpoint_seconds(LLAMA_70B, sae_of(LLAMA_70B, 8), H200)
-    one = device_bytes(LLAMA_70B, sae_of(LLAMA_70B, 8)) / 1e9
-    sweeps = [64 * break_even_bandwidth(m, H200) / 1e9 for m in (LLAMA_8B, LLAMA_70B)]
-    return "\n".join(
-        _bullet(text)
-        for text in (
-            f"**Reading the model is what costs.** Of an 8× SAE's time on an H200 it is {shares[0]} % "
-            f"for the 8B and {shares[1]} % for the 70B. A billion tokens take {hours[0]}, {hours[1]} "
-            f"and {hours[2]} on one H200 for the three models. Buy operations per second, and let no "
-            "two runs read the same layer where that can be had.",
-            "**Memory decides between H100 and H200.** Every GPU of a run holds the model up to its "
-            f"layer, also where the SAE is split: {number(2 * LLAMA_70B.kept / 1e9)} GB for the 70B, "
-            f"{number(one)} GB with an 8× SAE and the rest. No number of H100s reads it; one H200 does. "
-            "Up to the 8B with 32× an H100 is nearly as good, and from a complete cache, which needs "
-            "no model, an H100 trains the 70B's 8× SAE too.",
-            "**Many runs, one GPU each, waste nothing.** Split one over the GPUs of a host where it has "
-            "no room otherwise, or where one result has to come soon. Then raise `buffer_tokens` to "
-            "32,768 for each GPU: at the default only two of them read.",
-            "**One run over several hosts is not offered, and not missed**: eight hosts are for eight "
-            "or more runs.",
-            "**The cache pays where the file system gives each run on a GPU more than** "
-            f"{at_rest[0]}, {at_rest[1]} and {at_rest[2]} for the three models. A sweep of 64 runs on "
-            f"64 GPUs needs {number(sweeps[0])} GB/s of one file system for the 8B, "
-            f"{number(sweeps[1])} GB/s for the 70B; with less each run reads for itself faster.",
-            "**Set `checkpoint_interval` by time.** The default of 10,000 steps is "
-            f"{duration(interval)} of a 70B run, half of which an interruption loses on average. Aim "
-            "at a quarter of an hour: 1,000 steps there.",
-            "**Database, Redis and sweeper are far from any limit** at 64 runs; open pages come first. "
-            "Give the web a process for every ten people who look.",
-            "**A 70B's SAE cannot be evaluated in its model**: that needs the whole model on one GPU, "
-            f"{number(2 * LLAMA_70B.parameters / 1e9)} GB. Set `SAESTUDIO_EVALUATE=0`; the metrics of "
-            "the end of the run remain.",
-        )
+    small, middle, large = (token_seconds(m, sae_of(m, 8), H200) for m in MODELS)
+    at_rest = [break_even_bandwidth(m, H200) for m in MODELS]
+    said = _CONCLUSIONS.format(
+        share_8b=f"{100 * reading_seconds(LLAMA_8B, 1, H200) / middle:.0f} %",
+        share_70b=f"{100 * reading_seconds(LLAMA_70B, 1, H200) / large:.0f} %",
+        hours=[duration(tables.BUDGET * one) for one in (small, middle, large)],
+        kept=amount(2 * LLAMA_70B.kept, "B"),
+        held=amount(device_bytes(LLAMA_70B, sae_of(LLAMA_70B, 8)), "B"),
+        at_rest=[amount(one, "B/s") for one in at_rest],
+        sweep=[amount(tables.SWEEP * one, "B/s") for one in at_rest],
+        interval=duration(tables.checkpoint_seconds(LLAMA_70B, sae_of(LLAMA_70B, 8), H200)),
+        whole=amount(2 * LLAMA_70B.parameters, "B"),
     )
-
-
-def _bullet(text: str) -> str:
-    return textwrap.fill(f"- {text}", 116, subsequent_indent="  ", break_on_hyphens=False)
+    return "\n".join(
+        textwrap.fill(bullet, 116, subsequent_indent="  ", break_on_hyphens=False)
+        for bullet in re.split(r"\n(?=- )", said)
+    )
 
 
 def assumptions() -> str:
