@@ -4,7 +4,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: studio install test test-long faults faults-long test-gpu interop results check format clean-data help
+.PHONY: studio install test test-long faults faults-long test-gpu interop results scaling check format clean-data help
 
 help:
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/:/'
@@ -46,6 +46,9 @@ test-gpu: $(VENV)/.test  ## the kernels on a CUDA device
 
 results: $(VENV)/.studio  ## every architecture at three L0s on the demo's model, into docs/results.md
 	@$(BIN)/python docs/experiments/results.py
+
+scaling:  ## what runs take from one processor to 64 GPUs, into docs/scaling.md
+	@$(PYTHON) docs/experiments/scaling.py
 
 check: $(VENV)/.test  ## lint, types, migrations, deployment settings
 	@$(BIN)/ruff check .
