@@ -24,15 +24,21 @@ from . import fleet, gpus, release
 EVERY = 15.0
 # How often it is seen whether this worker drains.
 LOOK_EVERY = 2.0
+# For the first beat: before it this worker does not know whether its place is drained.
+FIRST_WITHIN = 10.0
 logger = logging.getLogger(__name__)
 
 
 def begin(kinds: Sequence[str]) -> threading.Thread:
-    """The started thread, which ends with the process; of several kinds it has a row of each."""
-    named = {uuid.uuid4(): kind for kind in kinds}
+    """The started thread, which ends with the process; of several kinds it has a row of each.
+
+    It has tried to say so once when this returns.
+    """
+    named, tried = {uuid.uuid4(): kind for kind in kinds}, threading.Event()
     fleet.enlist(list(named))
-    thread = threading.Thread(target=_beat, args=(named,), name="pulse", daemon=True)
+    thread = threading.Thread(target=_beat, args=(named, tried), name="pulse", daemon=True)
     thread.start()
+    tried.wait(FIRST_WITHIN)
     return thread
 
 
@@ -58,7 +64,7 @@ class _Driver:
             pause.wait(EVERY)
 
 
-def _beat(named: dict[uuid.UUID, str]) -> None:
+def _beat(named: dict[uuid.UUID, str], tried: threading.Event) -> None:
     pause, driver = threading.Event(), _Driver()
     if Worker.Kind.TRAINER in named.values():
         driver.begin()
@@ -68,13 +74,14 @@ def _beat(named: dict[uuid.UUID, str]) -> None:
             if time.monotonic() - said >= EVERY:
                 _say(named, driver.newest())
                 said = time.monotonic()
-            _look(named)
+            fleet.look()
         except Error as error:
             # Then nobody can read it either; said at the next time.
             logger.debug("The pulse could not be written: %s", error)
         finally:
             # None is held between two beats: there may be more workers than connections.
             connection.close()
+            tried.set()
         pause.wait(LOOK_EVERY)
 
 
@@ -98,10 +105,3 @@ def _say(named: dict[uuid.UUID, str], found: list[gpus.Gpu]) -> None:
 def _slot(kind: str) -> str:
     """As the service manager calls it: its successor after a crash has the same."""
     return (settings.SLOT or os.environ.get("SUPERVISOR_PROCESS_NAME") or kind)[:100]
-
-
-def _look(named: dict[uuid.UUID, str]) -> None:
-    drains = Worker.objects.filter(pk__in=named, draining_since__isnull=False).exists()
-    if drains and not fleet.draining.is_set():
-        logger.info("This worker is being drained: it hands over what it does")
-    (fleet.draining.set if drains else fleet.draining.clear)()

@@ -79,12 +79,12 @@ def test_a_drained_worker_begins_nothing(child, me: Worker, tmp_path: Path) -> N
     run, sae = a_training(), an_sae(tmp_path)
     job = SaeJob.objects.ask(sae, SaeJob.Kind.EVALUATE, sae.text)
     Worker.objects.drain([me.pk])
-    pulse._look({me.pk: "trainer"})
+    fleet.look()
     assert supervisor.run_next("me") is None
     actors.run_sae_job(str(job.pk))
     assert SaeJob.objects.get().status == "pending"
     Worker.objects.end_draining([me.pk])
-    pulse._look({me.pk: "trainer"})
+    fleet.look()
     assert supervisor.run_next("me") == str(run.pk)
 
 
@@ -121,7 +121,7 @@ def test_draining_hands_a_run_over_and_tells_the_others(child, me: Worker) -> No
     wait_for(lambda: Training.objects.get().status == "running", "the run")
     wait_for(lambda: Training.objects.get().run_facts, "the child to begin")
     Worker.objects.drain([me.pk])
-    pulse._look({me.pk: "trainer"})
+    fleet.look()
     thread.join(30)
     training.refresh_from_db()
     assert (training.status, training.interruptions) == ("pending", 0)
