@@ -24,21 +24,19 @@ from . import fleet, gpus, release
 EVERY = 15.0
 # How often it is seen whether this worker drains.
 LOOK_EVERY = 2.0
-# For the first beat: before it this worker does not know whether its place is drained.
-FIRST_WITHIN = 10.0
 logger = logging.getLogger(__name__)
 
 
 def begin(kinds: Sequence[str]) -> threading.Thread:
     """The started thread, which ends with the process; of several kinds it has a row of each.
 
-    It has tried to say so once when this returns.
+    The first word is said here, so that this process knows whether its place is drained.
     """
-    named, tried = {uuid.uuid4(): kind for kind in kinds}, threading.Event()
+    named = {uuid.uuid4(): kind for kind in kinds}
     fleet.enlist(list(named))
-    thread = threading.Thread(target=_beat, args=(named, tried), name="pulse", daemon=True)
+    _try(named, [])
+    thread = threading.Thread(target=_beat, args=(named,), name="pulse", daemon=True)
     thread.start()
-    tried.wait(FIRST_WITHIN)
     return thread
 
 
@@ -64,25 +62,34 @@ class _Driver:
             pause.wait(EVERY)
 
 
-def _beat(named: dict[uuid.UUID, str], tried: threading.Event) -> None:
+def _beat(named: dict[uuid.UUID, str]) -> None:
     pause, driver = threading.Event(), _Driver()
     if Worker.Kind.TRAINER in named.values():
         driver.begin()
+    told: list[gpus.Gpu] = []
     said = -EVERY
     while True:
-        try:
-            if time.monotonic() - said >= EVERY:
-                _say(named, driver.newest())
-                said = time.monotonic()
-            fleet.look()
-        except Error as error:
-            # Then nobody can read it either; said at the next time.
-            logger.debug("The pulse could not be written: %s", error)
-        finally:
-            # None is held between two beats: there may be more workers than connections.
-            connection.close()
-            tried.set()
         pause.wait(LOOK_EVERY)
+        found = driver.newest()
+        due = found != told or time.monotonic() - said >= EVERY
+        if _try(named, found if due else None) and due:
+            told, said = found, time.monotonic()
+
+
+def _try(named: dict[uuid.UUID, str], found: list[gpus.Gpu] | None) -> bool:
+    """Say what was found, if anything, and see whether this worker drains."""
+    try:
+        if found is not None:
+            _say(named, found)
+        fleet.look()
+    except Error as error:
+        # Then nobody can read it either; said at the next time.
+        logger.debug("The pulse could not be written: %s", error)
+        return False
+    finally:
+        # None is held between two beats: there may be more workers than connections.
+        connection.close()
+    return True
 
 
 def _say(named: dict[uuid.UUID, str], found: list[gpus.Gpu]) -> None:
