@@ -103,6 +103,7 @@ def write_supervisor_config(kinds: Sequence[str] = tuple(COMMANDS), name: str = 
         f"[supervisord]\nnodaemon=true\nsilent=true\nlogfile={logs}/supervisord.log\n"
         f"pidfile={place}/supervisord.pid\ndirectory={settings.BASE_DIR}\n"
     ]
+    running = sorted(programs(kinds), key=lambda p: p.priority)
     parts += [
         f"[program:{p.name}]\ncommand={p.command}\npriority={p.priority}\n"
         f"autorestart=true\nstartretries=1000\nstartsecs=1\n"
@@ -110,8 +111,12 @@ def write_supervisor_config(kinds: Sequence[str] = tuple(COMMANDS), name: str = 
         f"redirect_stderr=true\nstdout_logfile={logs}/{p.name}.log\n"
         "stdout_logfile_maxbytes=10MB\nstdout_logfile_backups=3\n"
         f"environment={_environment(p)}\n"
-        for p in sorted(programs(kinds), key=lambda p: p.priority)
+        for p in running
     ]
+    # Those of a group are told to end at once; groups end one after the other, and several
+    # checkpoints one after the other would take longer than whoever ends supervisord waits.
+    together = [p.name for p in running if p.name != "redis"]
+    parts.append(f"[group:studio]\nprograms={','.join(together)}\n")
     # supervisord expands %; no value here means to use that.
     path.write_text("\n".join(parts).replace("%", "%%"), encoding="utf-8")
     return path

@@ -120,12 +120,33 @@ def members() -> list[Member]:
     return [_member(worker, worker.pk in alive, held, version) for worker in kept]
 
 
-def why_waiting(training: Training) -> str:
+@dataclass(frozen=True)
+class Trainers:
+    """Those that are seen now, and of them those that take work."""
+
+    seen: list[Worker]
+    taking: list[Worker]
+
+
+def trainers() -> Trainers:
+    seen = list(Worker.objects.alive().filter(kind=Worker.Kind.TRAINER))
+    version = Release.objects.all().current()
+    mine = [trainer for trainer in seen if version in (None, trainer.version)]
+    return Trainers(seen, [trainer for trainer in mine if not trainer.draining_since])
+
+
+def why_waiting(training: Training, trainers: Trainers) -> str:
     """What keeps it from starting even on an idle worker; empty where nothing does."""
     needs = training.what_it_needs
-    if training.status != "pending" or not str(needs) or Worker.objects.trainers_for(needs):
+    if training.status != "pending":
         return ""
-    return f"It needs {needs}, and no worker that takes work has that."
+    if any(needs.met_by(trainer.gpus) for trainer in trainers.taking):
+        return ""
+    if str(needs):
+        return f"It needs {needs}, and no worker that takes work has that."
+    if trainers.seen:
+        return "All workers that train are drained or of another version than the studio."
+    return ""
 
 
 def only_administrators(user: Any) -> None:

@@ -48,8 +48,7 @@ class OneRunAtATime(Middleware):
     def before_worker_boot(self, broker: object, worker: Worker) -> None:
         """A worker busy with one run must not hold the next one back from an idle worker."""
         worker.queue_prefetch = 1
-
-    def after_worker_boot(self, broker: object, worker: Worker) -> None:
+        # Before the first message is taken: who begins something has been enlisted.
         queues = worker.consumer_whitelist or KIND
         pulse.begin([kind for queue, kind in KIND.items() if queue in queues])
 

@@ -5,6 +5,7 @@ A process that was not enlisted, as a command in a terminal, does what it is tol
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import threading
@@ -21,6 +22,7 @@ draining = threading.Event()
 # Of the runs that wait, as many are looked at as another worker could be told of.
 _LOOKED_AT = 100
 _rows: list[uuid.UUID] = []
+logger = logging.getLogger(__name__)
 
 
 def name() -> str:
@@ -33,10 +35,22 @@ def enlist(rows: Sequence[uuid.UUID]) -> None:
     _rows[:] = rows
 
 
+def look() -> None:
+    """See whether this worker is being drained."""
+    drains = Worker.objects.filter(pk__in=_rows, draining_since__isnull=False).exists()
+    if drains and not draining.is_set():
+        logger.info("This worker is being drained: it hands over what it does")
+    (draining.set if drains else draining.clear)()
+
+
 def refusal() -> str:
-    """Why this worker begins nothing now; empty where it may."""
+    """Why this worker begins nothing now; empty where it may.
+
+    The database is asked: whoever ends the draining tells the workers at once that a run waits.
+    """
     if not _rows:
         return ""
+    look()
     if draining.is_set():
         return "It is being drained."
     return Release.objects.all().refusal(release.version())

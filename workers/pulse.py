@@ -28,9 +28,13 @@ logger = logging.getLogger(__name__)
 
 
 def begin(kinds: Sequence[str]) -> threading.Thread:
-    """The started thread, which ends with the process; of several kinds it has a row of each."""
+    """The started thread, which ends with the process; of several kinds it has a row of each.
+
+    The first word is said here, so that this process knows whether its place is drained.
+    """
     named = {uuid.uuid4(): kind for kind in kinds}
     fleet.enlist(list(named))
+    _try(named, [])
     thread = threading.Thread(target=_beat, args=(named,), name="pulse", daemon=True)
     thread.start()
     return thread
@@ -62,20 +66,30 @@ def _beat(named: dict[uuid.UUID, str]) -> None:
     pause, driver = threading.Event(), _Driver()
     if Worker.Kind.TRAINER in named.values():
         driver.begin()
+    told: list[gpus.Gpu] = []
     said = -EVERY
     while True:
-        try:
-            if time.monotonic() - said >= EVERY:
-                _say(named, driver.newest())
-                said = time.monotonic()
-            _look(named)
-        except Error as error:
-            # Then nobody can read it either; said at the next time.
-            logger.debug("The pulse could not be written: %s", error)
-        finally:
-            # None is held between two beats: there may be more workers than connections.
-            connection.close()
         pause.wait(LOOK_EVERY)
+        found = driver.newest()
+        due = found != told or time.monotonic() - said >= EVERY
+        if _try(named, found if due else None) and due:
+            told, said = found, time.monotonic()
+
+
+def _try(named: dict[uuid.UUID, str], found: list[gpus.Gpu] | None) -> bool:
+    """Say what was found, if anything, and see whether this worker drains."""
+    try:
+        if found is not None:
+            _say(named, found)
+        fleet.look()
+    except Error as error:
+        # Then nobody can read it either; said at the next time.
+        logger.debug("The pulse could not be written: %s", error)
+        return False
+    finally:
+        # None is held between two beats: there may be more workers than connections.
+        connection.close()
+    return True
 
 
 def _say(named: dict[uuid.UUID, str], found: list[gpus.Gpu]) -> None:
@@ -98,10 +112,3 @@ def _say(named: dict[uuid.UUID, str], found: list[gpus.Gpu]) -> None:
 def _slot(kind: str) -> str:
     """As the service manager calls it: its successor after a crash has the same."""
     return (settings.SLOT or os.environ.get("SUPERVISOR_PROCESS_NAME") or kind)[:100]
-
-
-def _look(named: dict[uuid.UUID, str]) -> None:
-    drains = Worker.objects.filter(pk__in=named, draining_since__isnull=False).exists()
-    if drains and not fleet.draining.is_set():
-        logger.info("This worker is being drained: it hands over what it does")
-    (fleet.draining.set if drains else fleet.draining.clear)()

@@ -172,3 +172,17 @@ def test_a_system_that_does_not_say_holds_nothing_back(
 ) -> None:
     monkeypatch.setattr(machine, "left_bytes", lambda: None)
     assert preflight(footprint).micro_batches == 1
+
+
+def test_the_whole_sae_must_fit_beside_the_model_once_ranks_have_trained_it(
+    footprint: Footprint,
+) -> None:
+    """The first of eight ranks holds an eighth of the moments, and at the end all weights."""
+    plan = replace(footprint.plan, d_sae=2**17)
+    on_gpu = replace(footprint, plan=plan, device=torch.device("cuda"))
+    one, eight = on_gpu.need(Cut(micro_batches=1024)), replace(on_gpu, ranks=8)
+    need = eight.need(Cut(micro_batches=1024))
+    assert one.whole == 0
+    assert need.whole > 8 * on_gpu.parameters * 4
+    assert need.device >= need.language_model + need.buffer + need.whole
+    assert need.device > one.device

@@ -176,3 +176,14 @@ def test_few_queries_for_eight(client: Client, django_assert_max_num_queries: An
         evaluated(sae, another_text() if sae == saes[0] else a_tokenization(), fvu=0.1)
     with django_assert_max_num_queries(14):
         compare(client, *saes)
+
+
+def test_a_crosscoder_is_at_no_place_of_one_of_its_layers(client: Client, tmp_path: Path) -> None:
+    """Its FVU is a mean over layers; that of an SAE at its first one is another figure."""
+    one = an_sae(tmp_path / "one")
+    several = an_sae(
+        tmp_path / "several", architecture="crosscoder", hyperparameters={"layers": [1, 3]}
+    )
+    assert several.layer == one.layer
+    assert several.place == "layers 1, 3, resid_post"
+    assert "different places of the model" in compare(client, one, several)

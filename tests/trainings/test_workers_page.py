@@ -124,14 +124,47 @@ def test_page_shows_hosts_and_only_administrators_drain(client: Client) -> None:
 
 def test_a_run_that_no_worker_can_take_says_so(client: Client) -> None:
     run = a_training(needs={"gpu_memory_gb": 60})
-    assert "a GPU with 60 GB" in fleet.why_waiting(run)
+    assert "a GPU with 60 GB" in fleet.why_waiting(run, fleet.trainers())
     assert (
         "no worker that takes work has that" in client.get(f"/trainings/{run.pk}").content.decode()
     )
     able = a_worker(gpus=[H100])
-    assert not fleet.why_waiting(run)
+    assert not fleet.why_waiting(run, fleet.trainers())
     Worker.objects.drain([able.pk])
-    assert fleet.why_waiting(run)
+    assert fleet.why_waiting(run, fleet.trainers())
+
+
+@pytest.mark.parametrize("away", [{"draining_since": Now()}, {"version": "0.0.9 (tables 1)"}])
+def test_a_run_says_that_all_who_train_take_nothing(client: Client, away: dict[str, Any]) -> None:
+    run, words = a_training(), "drained or of another version"
+    Release.objects.update_or_create(pk=1, defaults={"version": version()})
+    worker = a_worker()
+    assert words not in client.get(f"/trainings/{run.pk}").content.decode()
+    Worker.objects.filter(pk=worker.pk).update(**away)
+    assert words in client.get(f"/trainings/{run.pk}").content.decode()
+
+
+def test_doctor_tells_of_workers_that_take_nothing() -> None:
+    from trainings.management.commands import doctor
+
+    Release.objects.update_or_create(pk=1, defaults={"version": version()})
+    a_worker("a")
+    a_worker("b", draining_since=Now())
+    a_worker("c", version="0.0.9 (tables 1)")
+    said = {f.found: f.state for f in doctor._workers() if f.what == "Worker"}
+    assert list(said.values()) == ["ok", "warning", "warning"]
+    assert any("c (1). It runs SAE Studio 0.0.9" in words for words in said)
+
+
+def test_who_follows_one_that_is_gone_does_as_that_one_was_told() -> None:
+    gone = a_worker()
+    Worker.objects.filter(pk=gone.pk).update(seen_at=Now() - timedelta(hours=2))
+    facts = {"kind": "trainer", "host": "one", "slot": "trainer", "pid": 7}
+    for wish, drains in (("--drain", True), ("--take", False)):
+        call_command("workers", wish, "one", stdout=StringIO())
+        Worker.objects.seen(pk := uuid4(), {"gpus": []}, **facts)
+        assert bool(Worker.objects.get(pk=pk).draining_since) is drains
+        Worker.objects.filter(pk=pk).update(seen_at=Now() - timedelta(hours=1))
 
 
 def test_needs_are_asked_for_in_form_and_api(client: Client) -> None:

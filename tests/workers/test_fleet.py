@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -79,13 +80,37 @@ def test_a_drained_worker_begins_nothing(child, me: Worker, tmp_path: Path) -> N
     run, sae = a_training(), an_sae(tmp_path)
     job = SaeJob.objects.ask(sae, SaeJob.Kind.EVALUATE, sae.text)
     Worker.objects.drain([me.pk])
-    pulse._look({me.pk: "trainer"})
+    fleet.look()
     assert supervisor.run_next("me") is None
     actors.run_sae_job(str(job.pk))
     assert SaeJob.objects.get().status == "pending"
     Worker.objects.end_draining([me.pk])
-    pulse._look({me.pk: "trainer"})
+    fleet.look()
     assert supervisor.run_next("me") == str(run.pk)
+
+
+def test_a_worker_knows_at_once_that_it_takes_work_again(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
+    child(FAILS)
+    run = a_training()
+    Worker.objects.drain([me.pk])
+    assert supervisor.run_next("me") is None
+    Worker.objects.end_draining([me.pk])
+    assert supervisor.run_next("me") == str(run.pk)
+
+
+def test_a_worker_that_begins_in_a_drained_place_knows_it_before_its_first_message(
+    settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.SLOT = "this test's"
+    monkeypatch.setattr(pulse, "_beat", lambda named: None)  # its first word is enough
+    facts = {"host": socket.gethostname(), "pid": 1, "slot": settings.SLOT}
+    Worker.objects.drain([_trainer(**facts, kind="sweeper").pk])
+    try:
+        pulse.begin(["sweeper"])
+        assert fleet.refusal() == "It is being drained."
+    finally:
+        fleet.enlist([])
+        fleet.draining.clear()
 
 
 def test_a_worker_of_another_version_begins_nothing(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
@@ -121,7 +146,7 @@ def test_draining_hands_a_run_over_and_tells_the_others(child, me: Worker) -> No
     wait_for(lambda: Training.objects.get().status == "running", "the run")
     wait_for(lambda: Training.objects.get().run_facts, "the child to begin")
     Worker.objects.drain([me.pk])
-    pulse._look({me.pk: "trainer"})
+    fleet.look()
     thread.join(30)
     training.refresh_from_db()
     assert (training.status, training.interruptions) == ("pending", 0)

@@ -189,6 +189,8 @@ class Sae(models.Model):
         """Where it reads and, if elsewhere, what it reconstructs; empty until that is known."""
         if self.layer is None:
             return ""
+        if self.spans:  # another place than its first layer alone
+            return f"{self.where}, {self.hook}"
         reads, writes = (self.layer, self.hook), self._writes()
         said = [f"layer {layer}, {hook}" for layer, hook in dict.fromkeys((reads, writes))]
         return " → ".join(said)

@@ -37,6 +37,7 @@ PHASES = {
     "exporting": "Exporting the SAE",
 }
 NO_PLACE = Place()
+NO_TRAINERS = fleet.Trainers([], [])
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Card:
 
     training: Training
     place: Place = NO_PLACE
+    trainers: fleet.Trainers = NO_TRAINERS
 
     @property
     def status(self) -> str:
@@ -149,7 +151,7 @@ class Card:
             if row.status != "ready":
                 return f"Waiting for the {row.kind} ({row.progress:.0%})".replace("%", " %")
         lost = "Its worker was lost; it goes on by itself. " if self.status == "interrupted" else ""
-        if reason := fleet.why_waiting(self.training):
+        if reason := fleet.why_waiting(self.training, self.trainers):
             return f"{lost}{reason}"
         ahead = self.place.ahead
         if not ahead:
@@ -180,12 +182,12 @@ class Card:
 
 
 def cards(trainings: Iterable[Training]) -> list[Card]:
-    """Cards in the same order, with each pending run's place in the queue."""
+    """Cards in the same order, with each pending run's place in the queue and who could run it."""
     runs = list(trainings)
     if not any(run.status == "pending" for run in runs):
         return [Card(run) for run in runs]
-    places = Training.objects.places()
-    return [Card(run, places.get(run.pk, NO_PLACE)) for run in runs]
+    places, trainers = Training.objects.places(), fleet.trainers()
+    return [Card(run, places.get(run.pk, NO_PLACE), trainers) for run in runs]
 
 
 def card_of(training_id: UUID) -> Card:

@@ -17,7 +17,7 @@ from .order import Side
 from .sae import Sae
 
 # So few that the latents of all of them take less memory than a training step does.
-_TOKENS_AT_ONCE = 512
+TOKENS_AT_ONCE = 512
 _SAMPLE_TOKENS = 512
 # Bins of the density histogram, in powers of ten of the firing frequency.
 _DENSITY_FROM, _DENSITY_BINS, _DENSITY_WIDTH = -8.0, 32, 0.25
@@ -53,7 +53,7 @@ def evaluate(
     sample: Activations | None = None
     for part in side.parts():
         group = reader.read([part])
-        for batch in group.split(_TOKENS_AT_ONCE):
+        for batch in group.split(TOKENS_AT_ONCE):
             fired_F += _add(window, sae, normalizer, batch)
             beat()
         sample = sample or next(group.split(_SAMPLE_TOKENS))

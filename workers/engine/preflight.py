@@ -15,6 +15,7 @@ import torch
 from . import machine, memory
 from .activations import forward_tokens
 from .config import Architecture, Plan
+from .evaluate import TOKENS_AT_ONCE as EVALUATED_AT_ONCE
 from .failure import TrainingError
 from .micro import doubles
 from .model import ModelSize
@@ -57,13 +58,15 @@ class Need:
     pre_activations: int
     step: int  # gradients and all that a step takes besides
     copy: int  # of the state while a checkpoint is written
+    whole: int = 0  # of several ranks the first one, at the end: the SAE and its evaluation
 
     @property
     def device(self) -> int:
         """At the peak, on the device that trains."""
         stays = self.language_model + self.weights + self.buffer
         phases = (self.reading + self.pre_activations, self.settling)
-        return stays + max(*phases, self.pre_activations + self.step)
+        trains = stays + max(*phases, self.pre_activations + self.step)
+        return max(trains, stays - self.weights + self.reading + self.whole)
 
     def host(self, device: torch.device) -> int:
         """At the peak, in this process's own memory."""
@@ -123,7 +126,15 @@ class Footprint:
             pre_activations=micro * plan.d_sae * size,
             step=self._step(micro, 2 if cut.micro_batches > 1 else 1),
             copy=state,
+            whole=self._whole(),
         )
+
+    def _whole(self) -> int:
+        """Of ranks that share the host's memory the others are gone by then, and leave theirs."""
+        if self.ranks == 1 or self.device.type != "cuda":
+            return 0
+        latents = 2 * EVALUATED_AT_ONCE * self.plan.d_sae  # of a batch, and where they are active
+        return self.ranks * (self.parameters + latents) * _FLOAT32
 
     @property
     def parameters(self) -> int:

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from . import checkpoint, events
+from . import checkpoint, events, memory
 from .activations import Reader, StopRequested, group_shape
 from .advance import advance
 from .checkpoint import CheckpointError, HarmedCheckpoint
@@ -32,7 +32,6 @@ from .preflight import Footprint, Preflight, preflight, room_on_disk
 from .ranks import ALONE, Ranks
 from .ranks.pieces import gathered, own_pieces
 from .reading import Reading
-from .sae import Sae
 from .saver import Saver
 from .schedule import learning_rate
 from .shelf import Shelf
@@ -212,7 +211,7 @@ def _train(
             if stopped and ranks.any(pause()):
                 yield events.Paused(step=state.step)
                 return
-            state.sae = _whole(state.sae, plan)
+            _make_whole(state, plan)
             if not ranks.first:
                 return
             ended = yield from _result(
@@ -404,20 +403,29 @@ def _save(
     _check_finite(state)
     (tensors, numbers), ranks = state.snapshot(), state.sae.ranks
     if not ranks.alone:
+        yield from saver.wait()  # or two whole states lie in memory, this and the one before
         tensors = gathered(tensors, plan.d_sae, ranks)
     if ranks.first:
         numbers |= label()
         yield from saver.begin(state.step, tensors, numbers, state.last_fvu, copied=not ranks.alone)
 
 
-def _whole(sae: Sae, plan: Plan) -> Sae:
-    """The SAE with all latents on the first rank; elsewhere nothing of it is left."""
-    if sae.ranks.alone:
-        return sae
+def _make_whole(state: State, plan: Plan) -> None:
+    """Give the first rank the SAE with all latents; elsewhere nothing of it is left.
+
+    What only a step needs is given up first: the whole SAE may be larger than a rank's own share
+    with its moments, and lies on the same device.
+    """
+    sae, ranks = state.sae, state.sae.ranks
+    if ranks.alone:
+        return
+    kind, activation, device = type(sae), sae.activation, sae.weights["b_dec"].device
     own = {f"weights.{name}": weight for name, weight in sae.weights.items()}
-    found, device = gathered(own, plan.d_sae, sae.ranks), sae.weights["b_dec"].device
-    weights = {name.partition(".")[2]: weight.to(device) for name, weight in found.items()}
-    return type(sae)(weights, sae.activation)
+    found = gathered(own, plan.d_sae, ranks)
+    del state.optimizer, own, sae
+    state.sae = kind({}, activation)
+    memory.release()
+    state.sae.weights |= {name.partition(".")[2]: w.to(device) for name, w in found.items()}
 
 
 def _check_finite(state: State) -> None:

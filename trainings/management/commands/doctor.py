@@ -20,6 +20,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from redis.exceptions import RedisError
 
+from trainings import fleet
 from trainings.models import Worker
 from trainings.templatetags.studio import filesize
 from workers.broker import broker
@@ -146,14 +147,21 @@ def _redis() -> Iterator[Finding]:
 
 def _workers() -> Iterator[Finding]:
     try:
-        alive, missing = list(Worker.objects.alive()), Worker.objects.missing()
+        members, missing = fleet.members(), Worker.objects.missing()
     except DatabaseError:
         return  # said by the database's finding
     if missing:
         advice = "make studio starts them; docs/operations.md says how to start them by hand."
         yield Finding("Workers", "warning", f"not seen: {', '.join(missing)}", advice)
-    for worker in alive:
-        yield Finding("Worker", "ok", str(worker))
+    for member in members:
+        if member.state in ("drained", "draining"):
+            advice = f"manage.py workers --take {member.worker.host} has it take work again."
+            yield Finding("Worker", "warning", f"{member.worker} is drained", advice)
+        elif member.state == "refused":
+            advice = "Update the older of the two, run manage.py migrate, and start it again."
+            yield Finding("Worker", "warning", f"{member.worker}. {member.refusal}", advice)
+        elif member.state != "gone":
+            yield Finding("Worker", "ok", str(member.worker))
 
 
 def _devices() -> Iterator[Finding]:

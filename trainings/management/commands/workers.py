@@ -32,7 +32,8 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         who = options["drain"] or options["take"]
         if who:
-            chosen = [member.worker for member in _members(who) if member.can_drain]
+            # Those that are gone, too: who follows them in their place does as they were told.
+            chosen = [member.worker for member in _members(who)]
             fleet.drain(chosen, wanted=bool(options["drain"]))
         found = _members(who)
         if options["json"]:

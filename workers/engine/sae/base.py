@@ -80,13 +80,13 @@ class Sae(ABC):
         return step if self.ranks.alone else self._of_all_ranks(step)
 
     def _of_all_ranks(self, step: Step) -> Step:
-        """What a step sums over latents, summed over those of all ranks."""
-        # Where there is no penalty, what stands beside the MSE is of all ranks already.
-        weight = 1.0 if self.activation.penalty else 0.0
-        penalty = (step.loss - step.auxiliary - step.reconstruction_loss) * weight
-        own = torch.stack([term.to(penalty) for term in (penalty, step.l0, step.l1)])
-        all_penalty, l0, l1 = self.ranks.sum(own.clone())
-        return replace(step, loss=step.loss + (all_penalty - penalty), l0=l0, l1=l1)
+        """What a step sums over latents, summed over those of all ranks: the same bits on each."""
+        own = (step.loss - step.auxiliary - step.reconstruction_loss, step.l0, step.l1)
+        penalty, l0, l1 = self.ranks.sum(torch.stack([term.to(own[0]) for term in own]))
+        loss = step.loss  # where there is no penalty, it is of all ranks already
+        if self.activation.penalty:
+            loss = step.reconstruction_loss + step.auxiliary + penalty
+        return replace(step, loss=loss, l0=l0, l1=l1)
 
     def _step_with_skip(
         self, x_BD: Tensor, y_BO: Tensor, coefficient: Tensor, dead: Tensor | None

@@ -1,0 +1,77 @@
+"""What the ranks make of a step that each has done with its own latents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from workers.engine import train
+from workers.engine.ranks import Ranks
+from workers.engine.sae.relu import Relu
+from workers.engine.sae.standard import Standard
+from workers.engine.sae.step import Step
+from workers.engine.sae.topk import TopK
+
+TOTAL = torch.tensor([0.3, 5.0, 7.0])
+
+
+class Heard(Ranks):
+    """One of two, whose sums are known."""
+
+    count = 2
+
+    def sum(self, own: Tensor) -> Tensor:
+        return TOTAL.clone()
+
+
+def a_step(own_penalty: float, auxiliary: float = 0.1) -> Step:
+    mse, own = torch.tensor(0.7), torch.tensor(own_penalty)
+    nothing = torch.zeros(())
+    return Step({}, mse + auxiliary + own, mse, nothing, nothing, nothing, nothing, auxiliary)
+
+
+def test_the_loss_has_the_same_bits_on_every_rank() -> None:
+    """The penalty's weight follows it: with other bits the ranks would part for good."""
+    sae = Standard({}, Relu(), ranks=Heard())
+    losses = {float(sae._of_all_ranks(a_step(own)).loss) for own in torch.rand(200).tolist()}
+    assert len(losses) == 1
+    assert losses.pop() == pytest.approx(0.7 + 0.1 + 0.3)
+
+
+def test_what_has_no_penalty_keeps_its_loss() -> None:
+    """The auxiliary loss of TopK is of all ranks already, and stands in the loss alone."""
+    step = Step({}, torch.tensor(0.9), torch.tensor(0.7), *[torch.zeros(())] * 4)
+    whole = Standard({}, TopK(4, 0.1), ranks=Heard())._of_all_ranks(step)
+    assert float(whole.loss) == pytest.approx(0.9)
+    assert (float(whole.l0), float(whole.l1)) == (5.0, 7.0)
+
+
+def test_a_state_is_gathered_once_the_one_before_is_written(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first rank has room for one whole state, as `preflight` reckons it."""
+    order: list[str] = []
+
+    class Writing:
+        def wait(self) -> Iterator[Any]:
+            order.append("written")
+            yield from ()
+
+        def begin(self, *_: Any, **__: Any) -> Iterator[Any]:
+            order.append("begun")
+            yield from ()
+
+    weights = {"W_dec": torch.zeros(2, 2)}
+    sae = Standard(weights, Relu(), ranks=Heard())
+    state = SimpleNamespace(
+        sae=sae, step=1, last_fvu=None, snapshot=lambda: ({}, {}), final_loss=lambda: 0.5
+    )
+    monkeypatch.setattr(Heard, "any", lambda self, said: said)
+    monkeypatch.setattr(train, "gathered", lambda *_: order.append("gathered") or {})
+    list(train._save(state, SimpleNamespace(d_sae=2), Writing(), dict))  # type: ignore[arg-type]
+    assert order == ["written", "gathered", "begun"]
