@@ -22,6 +22,8 @@ from workers.engine.config import RunSpec
 from workers.engine.ranks.launch import sentence
 from workers.engine.run import LOST
 
+# Each starts processes that start processes.
+pytestmark = pytest.mark.long
 MakeSpec = Callable[..., RunSpec]
 Events = list[dict[str, Any]]
 LONG: dict[str, Any] = {"num_steps": 1_000_000, "checkpoint_interval": 20}
