@@ -139,6 +139,14 @@ def test_migrate_says_of_which_version_the_database_is() -> None:
     assert Release.objects.get().version == release.version()
 
 
+def test_migrate_of_the_version_before_takes_the_studio_back() -> None:
+    from django.core.management import call_command
+
+    Release.objects.update_or_create(pk=1, defaults={"version": "9.0 (tables 99)"})
+    call_command("migrate", verbosity=0)
+    assert Release.objects.get().version == release.version()
+
+
 def test_draining_hands_a_run_over_and_tells_the_others(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
     child(STOPPED + "signal.pause()")
     training = a_training()

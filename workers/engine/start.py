@@ -67,6 +67,9 @@ def take_over(sae: Sae, saved: SavedSae, normalizer: Normalizer) -> None:
     norm_F = row_norms(saved.W_dec)
     if saved.kind is Kind.TOPK or "threshold" in sae.activation.running:
         norm_F = norm_F.mean().expand_as(norm_F)
+    if "threshold" in sae.activation.running and saved.threshold is not None:
+        # One for all latents, those of other ranks too.
+        saved = replace(saved, threshold=saved.threshold.mean().expand_as(saved.threshold))
     if not sae.ranks.alone:
         own = sae.ranks.share(saved.d_sae)
         saved, norm_F = _latents(saved, own), norm_F[own]
@@ -94,10 +97,10 @@ def _latents(sae: SavedSae, own: slice) -> SavedSae:
 
 
 def _take_thresholds(sae: Sae, threshold_F: Tensor) -> None:
-    """Each latent's; their mean where there is one for all; in a gate the bias that opens at θ."""
+    """Each latent's; the one that all have; in a gate the bias that opens at θ."""
     w, running = sae.weights, sae.activation.running
     if "threshold" in running:
-        running["threshold"].copy_(threshold_F.mean())
+        running["threshold"].copy_(threshold_F[0])
     elif "threshold" in w:
         w["threshold"].copy_(threshold_F)
     else:

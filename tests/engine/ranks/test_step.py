@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,12 +11,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.engine.saes import an_sae
 from workers.engine import train
+from workers.engine.normalize import Normalizer
 from workers.engine.ranks import Ranks
+from workers.engine.sae.batch import TopOfBatch
+from workers.engine.sae.batchtopk import BatchTopK
 from workers.engine.sae.relu import Relu
 from workers.engine.sae.standard import Standard
 from workers.engine.sae.step import Step
 from workers.engine.sae.topk import TopK
+from workers.engine.saved import Kind
+from workers.engine.start import take_over
 
 TOTAL = torch.tensor([0.3, 5.0, 7.0])
 
@@ -75,3 +82,20 @@ def test_a_state_is_gathered_once_the_one_before_is_written(
     monkeypatch.setattr(train, "gathered", lambda *_: order.append("gathered") or {})
     list(train._save(state, SimpleNamespace(d_sae=2), Writing(), dict))  # type: ignore[arg-type]
     assert order == ["written", "gathered", "begun"]
+
+
+def test_ranks_begin_a_continued_batchtopk_with_one_threshold() -> None:
+    """A file of thresholds that are one but for rounding has another mean in each half."""
+    saved = an_sae(Kind.JUMPRELU)
+    theta_F = torch.linspace(0.5, 0.504, saved.d_sae)
+    found = set()
+    for number in (0, 1):
+        ranks = Heard()
+        ranks.number = number
+        own, (d_in, F) = ranks.share(saved.d_sae), saved.W_enc.shape
+        weights = {"W_enc": torch.zeros(F, d_in)[own], "b_enc": torch.zeros(F)[own]}
+        weights |= {"W_dec": torch.zeros_like(saved.W_dec)[own], "b_dec": torch.zeros(saved.d_out)}
+        sae = BatchTopK(weights, TopOfBatch(4, 0.1), ranks=ranks)
+        take_over(sae, replace(saved, threshold=theta_F), Normalizer("none", False))
+        found.add(float(sae.activation.running["threshold"]))
+    assert len(found) == 1
