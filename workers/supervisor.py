@@ -29,7 +29,7 @@ from trainings import cache, nudge
 from trainings.models import Checkpoint, Training
 from workers.engine.config import RunSpec
 from workers.engine.events import in_words
-from workers.engine.voice import NO_PULSE
+from workers.engine.voice import NO_PULSE, PULSE
 
 from . import fleet
 from .log import Log
@@ -189,7 +189,7 @@ class Attempt:
         self._pulsed = time.monotonic()
         assert child.stdin is not None
         try:
-            os.write(child.stdin.fileno(), b".")
+            os.write(child.stdin.fileno(), PULSE)
         except BrokenPipeError:
             logger.info("The process of %s is ending", self.training_id)
 

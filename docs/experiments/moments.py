@@ -17,14 +17,13 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from workers.engine.advance import advance
+from workers.engine.asked import Asked
 from workers.engine.config import ModelFacts, Plan, RunSpec, plan
 from workers.engine.evaluate import evaluate
 from workers.engine.language_model import held_dtype, settled_dtype
-from workers.engine.order import Order
 from workers.engine.reading import Reading
 from workers.engine.state import State
 from workers.engine.stream import Stream
-from workers.engine.train import Asked
 
 _EVALUATED_TOKENS = 8192
 
@@ -38,8 +37,7 @@ def main(run_dir: Path) -> dict[str, dict[str, float]]:
     dtype, held = settled_dtype(h.dtype, device), held_dtype(h.dtype)
     reading = Reading(spec, one, asked.tokens, split.groups, device, dtype, held)
     reader = reading.reader(None)
-    order = Order(split.training, asked.groups_per_chunk, h.seed)
-    stream = Stream(reader, order, h.batch_size, bool)
+    stream = Stream(reader, asked.order, h.batch_size, bool)
     states = {name: State.fresh(each, device, dtype) for name, each in plans.items()}
     for state in states.values():
         state.settle(stream.first_chunk())

@@ -79,6 +79,7 @@ def test_a_later_hyperparameter_is_part_of_the_digest_where_it_is_set() -> None:
     assert config("matryoshka", matryoshka_groups=5).digest() == usual.digest()
     assert config("matryoshka", matryoshka_groups=6).digest() != usual.digest()
     assert config("skip", skip="learned").digest() != config("skip").digest()
+    assert config("skip", data_seed=0).digest() != config("skip").digest()
 
 
 def test_what_does_not_add_up_over_latents_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,9 +14,10 @@ from workers.engine.activations import Activations
 from workers.engine.advance import advance
 from workers.engine.config import Plan, RunSpec
 from workers.engine.export import reconstruct
+from workers.engine.failure import TrainingError
 from workers.engine.state import State
 from workers.engine.tokens import TokenizeError, tokenize
-from workers.engine.train import TrainingError, train
+from workers.engine.train import train
 
 MakeSpec = Callable[..., RunSpec]
 ARCHITECTURES = (
@@ -200,7 +201,7 @@ def test_divergence_keeps_the_last_good_checkpoint(
             state.sae.weights["W_enc"][0, 0] = float("nan")
         return advance(state, plan, batch)
 
-    monkeypatch.setattr("workers.engine.train.advance", poisoned)
+    monkeypatch.setattr("workers.engine.member.advance", poisoned)
     spec = make_spec("standard", num_steps=60, checkpoint_interval=20, log_interval=60)
     with pytest.raises(TrainingError, match=r"at step 31:"):
         run(spec, tmp_path)

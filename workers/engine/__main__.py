@@ -5,6 +5,10 @@ SIGTERM and SIGINT ask it to stop at the next step, with checkpoint and SAE; SIG
 checkpoint alone; SIGUSR2 writes to the log where every thread stands. Exit status 0 after
 `completed`, `stopped` or `paused`, 1 after `failed`. Where run.json asks for several ranks, this
 process starts them and passes on to them what it is told.
+
+`python -m workers.engine --sweep FOLDER`: the run folders that FOLDER/members.json lists, on one
+stream of activations. Each event has the `training_id` of its run; signals are for all of them, and
+a line `stop TRAINING_ID` on standard input is for one.
 """
 
 from __future__ import annotations
@@ -22,8 +26,9 @@ from types import FrameType
 from typing import TextIO
 
 from .json_lines import JsonLines
+from .leaving import Leaving
 from .parent import die_with_parent, hear
-from .voice import Voice, end_without_pulse
+from .voice import Voice, end_without_pulse, listen
 
 # glibc's names for what `mallopt` sets, and the most it takes for the first.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
@@ -32,12 +37,17 @@ _LARGEST_MMAP_THRESHOLD = 32 * 1024 * 1024
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m workers.engine", description=__doc__)
-    parser.add_argument("run_dir", type=Path, help="folder that holds run.json, or job.json")
+    parser.add_argument("run_dir", type=Path, help="folder with run.json, job.json or members.json")
     parser.add_argument(
         "--rehearse", action="store_true", help="only measure what it will take; print one event"
     )
     parser.add_argument(
         "--job", action="store_true", help="do what job.json says with an SAE on the disk"
+    )
+    parser.add_argument(
+        "--sweep",
+        action="store_true",
+        help="train the run folders in members.json on one stream of activations",
     )
     parser.add_argument(
         "--watched",
@@ -49,9 +59,12 @@ def main() -> int:
     arguments = parser.parse_args()
     run_dir = arguments.run_dir
     die_with_parent(signal.SIGKILL, arguments.parent or os.getppid())
+    leaving = Leaving()
     among_ranks = "TORCHELASTIC_RUN_ID" in os.environ
     if arguments.watched and not among_ranks:  # else whoever started it listens for all of them
-        end_without_pulse(sys.stdin.fileno(), arguments.watched)
+        end_without_pulse(sys.stdin.fileno(), arguments.watched, leaving.hear)
+    elif arguments.sweep:
+        listen(sys.stdin.fileno(), leaving.hear)
     faulthandler.register(signal.SIGUSR2)
     stop = _set_by(signal.SIGTERM, signal.SIGINT)
     pause = _set_by(signal.SIGUSR1)
@@ -67,12 +80,17 @@ def main() -> int:
         from .sae_job import work
 
         return work(run_dir.absolute(), out)
+    voice = Voice(out, beats=bool(arguments.watched))
+    if arguments.sweep:
+        from .sweep import sweep
+
+        return sweep(run_dir.absolute(), voice, stop, pause, leaving)
     from .run import rehearsed, run
 
     if arguments.rehearse:
         return rehearsed(run_dir.absolute(), out)
     words = ("--watched", f"{arguments.watched:g}") if arguments.watched else ()
-    return run(run_dir.absolute(), Voice(out, beats=bool(arguments.watched)), stop, pause, words)
+    return run(run_dir.absolute(), voice, stop, pause, words)
 
 
 def _log(*, as_json: bool) -> None:

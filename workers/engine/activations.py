@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -46,6 +46,12 @@ class Activations:
     def tensors(self) -> list[Tensor]:
         """Every tensor once."""
         return [self.x] if self.y is self.x else [self.x, self.y]
+
+    def to(self, device: torch.device) -> Activations:
+        """The same on a device."""
+        x = self.x.to(device)
+        y = x if self.y is self.x else self.y.to(device)
+        return replace(self, x=x, y=y)
 
     def rows(self, index: Indices) -> Activations:
         """The chosen rows in float32."""

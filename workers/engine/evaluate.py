@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from .activations import Activations, Reader
+from .activations import Activations
 from .events import finite
 from .metrics import Window
 from .normalize import Normalizer
-from .order import Side
+from .order import Part, Side
 from .sae import Sae
 
 # So few that the latents of all of them take less memory than a training step does.
@@ -21,6 +21,12 @@ TOKENS_AT_ONCE = 512
 _SAMPLE_TOKENS = 512
 # Bins of the density histogram, in powers of ten of the firing frequency.
 _DENSITY_FROM, _DENSITY_BINS, _DENSITY_WIDTH = -8.0, 32, 0.25
+
+
+class Reads(Protocol):
+    """Where activations come from."""
+
+    def read(self, parts: Sequence[Part]) -> Activations: ...
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Evaluation:
 def evaluate(
     sae: Sae,
     normalizer: Normalizer,
-    reader: Reader,
+    reader: Reads,
     side: Side,
     most_tokens: int | None,
     beat: Callable[[], object] = lambda: None,

@@ -19,9 +19,13 @@ class Event:
     def to_dict(self) -> dict[str, Any]:
         return {"event": self.name, **finite(asdict(self))}
 
-    def to_json(self) -> str:
-        """One line of strict JSON; numbers that are not finite become null."""
-        return json.dumps(self.to_dict(), allow_nan=False, separators=(",", ":"))
+    def to_json(self, training_id: str | None = None) -> str:
+        """One line of strict JSON; numbers that are not finite become null.
+
+        `training_id` says whose event it is, where several tell theirs.
+        """
+        whose = {} if training_id is None else {"training_id": training_id}
+        return json.dumps(self.to_dict() | whose, allow_nan=False, separators=(",", ":"))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,8 +6,9 @@ Nothing is measured and nothing is tried: `rehearsal.py` does that before a run 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import reduce
 from pathlib import Path
 
 import torch
@@ -60,6 +61,15 @@ class Need:
     copy: int  # of the state while a checkpoint is written
     whole: int = 0  # of several ranks the first one, at the end: the SAE and its evaluation
 
+    def beside(self, other: Need) -> Need:
+        """Of two runs that train on the same batches, each making its step after the other's.
+
+        What stays from step to step adds up; of all else there is the larger.
+        """
+        stays = ("weights", "pre_activations", "copy")
+        pairs = ((f.name, getattr(self, f.name), getattr(other, f.name)) for f in fields(Need))
+        return Need(**{name: a + b if name in stays else max(a, b) for name, a, b in pairs})
+
     @property
     def device(self) -> int:
         """At the peak, on the device that trains."""
@@ -89,6 +99,7 @@ class Footprint:
     """All that the memory of a run depends on; `n_usable` are the tokens to train on.
 
     Of several `ranks` on this machine it is that of one, and the plan has the latents of that one.
+    `others` train on the same batches in the same process.
     """
 
     plan: Plan
@@ -98,9 +109,19 @@ class Footprint:
     dtype: torch.dtype
     held: torch.dtype  # of the activations in the buffer
     ranks: int = 1
+    others: tuple[Footprint, ...] = ()
+
+    @classmethod
+    def together(cls, runs: Sequence[Footprint]) -> Footprint:
+        """Of all of them, in one process and on the same batches."""
+        return replace(runs[0], others=tuple(runs[1:]))
 
     def need(self, cut: Cut) -> Need:
         """What it will hold besides what this process holds already."""
+        needs = (run._need(cut) for run in (self, *self.others))
+        return reduce(Need.beside, needs)
+
+    def _need(self, cut: Cut) -> Need:
         plan, h, size = self.plan, self.plan.hyperparameters, self.dtype.itemsize
         widths = plan.d_in + (plan.d_out if plan.has_own_target else 0)
         held = min(h.buffer_tokens, self.n_usable)
@@ -139,6 +160,11 @@ class Footprint:
     @property
     def parameters(self) -> int:
         return self.plan.parameters
+
+    @property
+    def all_parameters(self) -> int:
+        """Those of the others as well."""
+        return self.parameters + sum(run.parameters for run in self.others)
 
     def _step(self, micro: int, gradients: int) -> int:
         """So many sets of gradients, the way to them, and the batch."""
@@ -230,14 +256,18 @@ def room_on_disk(run: Footprint, folder: Path) -> None:
     Raises `TrainingError` with the figures where they do not.
     """
     # A checkpoint is weights and two moments; the SAE is the weights once more.
-    state = run.need(Cut()).copy + run.parameters * _FLOAT32
+    state = run.need(Cut()).copy + run.all_parameters * _FLOAT32
     wanted, free = run.ranks * state, machine.free_bytes(folder)
     if free < wanted:
         raise TrainingError(
             f"The disk of {folder} has {memory.gigabytes(free)} free; a checkpoint and the SAE of "
-            f"this training take {memory.gigabytes(wanted)}. Free some space, or choose a smaller "
+            f"{_whose(run)} take {memory.gigabytes(wanted)}. Free some space, or choose a smaller "
             "latent_dim."
         )
+
+
+def _whose(run: Footprint) -> str:
+    return f"each of {len(run.others) + 1} trainings" if run.others else "this training"
 
 
 def _places(run: Footprint) -> Iterator[_Place]:
@@ -271,8 +301,15 @@ def _sentence(verdict: str, run: Footprint, cut: Cut, places: list[_Place]) -> s
     largest = sorted(parts, key=lambda name: -parts[name])[:3]
     listed = ", ".join(f"{memory.gigabytes(parts[name])} for {name}" for name in largest)
     return (
-        f"Memory{' on the GPU' if place.on_gpu else ''} {verdict}: the run needs about "
+        f"Memory{' on the GPU' if place.on_gpu else ''} {verdict}: {_who(run)} about "
         f"{memory.gigabytes(place.needed(run, cut))} and {memory.gigabytes(place.there)} are "
         f"available. Most of it: {listed}. Choose a smaller latent_dim, buffer_tokens or "
         "batch_size, or moments_dtype bfloat16; or end what else runs on this machine."
+        f"{' Or train fewer of them together.' if run.others else ''}"
     )
+
+
+def _who(run: Footprint) -> str:
+    if not run.others:
+        return "the run needs"
+    return f"{len(run.others) + 1} trainings that share their activations need"

@@ -13,15 +13,14 @@ import torch
 from . import machine
 from .activations import Activations
 from .advance import advance
+from .asked import Asked
 from .config import Plan, RunSpec
 from .language_model import dtype_name, held_dtype, settled_dtype
-from .order import Order
 from .prospect import prospect
 from .reading import Reading
 from .start import Start
 from .state import State
 from .stream import Stream
-from .train import Asked
 
 _STEPS = 5
 # As many tokens as the normalization is estimated on; a whole buffer would take minutes.
@@ -74,8 +73,8 @@ def rehearse(spec: RunSpec) -> Rehearsal:
     reading = Reading(spec, plan, tokens, split.groups, device, dtype, held)
     preparing = time.perf_counter() - begun
 
-    order = Order(split.training, asked.groups_per_chunk, h.seed)
-    ahead = Stream(reading.reader(None), order, h.batch_size, bool).groups_ahead(plan.total_tokens)
+    stream = Stream(reading.reader(None), asked.order, h.batch_size, bool)
+    ahead = stream.groups_ahead(plan.total_tokens)
     ahead.update(split.held_out.numbers.tolist())
     total_tokens = plan.total_tokens + h.held_out_tokens
     chunk_tokens = min(h.buffer_tokens, max(_CHUNK_TOKENS, h.batch_size))

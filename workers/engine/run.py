@@ -60,7 +60,7 @@ def run(
 
     Of several ranks this process starts the others, with the same `words`, or it is one of them.
     """
-    _quiet()
+    quiet()
     step = 0
 
     def asked_to_stop() -> bool:
@@ -104,7 +104,7 @@ def _may_say(event: Event, run_dir: Path) -> bool:
 
 def rehearsed(run_dir: Path, out: TextIO) -> int:
     """Measure what the training will take; one line on `out`, and the exit status."""
-    _quiet()
+    quiet()
     try:
         found = rehearse(RunSpec.read(run_dir)).to_dict()
     except Exception as error:
@@ -136,6 +136,6 @@ def sentence(error: Exception) -> str:
     return f"An unexpected error ended the run ({type(error).__name__}: {error}); see the log."
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep the log for what a researcher can use."""
     warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")

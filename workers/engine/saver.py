@@ -47,6 +47,10 @@ class Saver:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is saved any more; what is being written is waited for."""
         self._thread.shutdown()
 
     def begin(

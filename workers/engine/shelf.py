@@ -51,6 +51,10 @@ class Shelf:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the entries."""
         self._closing.close()
 
     def groups(self) -> set[int]:

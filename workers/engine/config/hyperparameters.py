@@ -166,6 +166,14 @@ class Hyperparameters(BaseModel):
         low=0,
         high=2**32 - 1,
     )
+    data_seed: int | None = hyper(
+        None,
+        "Seed of the data order alone; trainings with the same one can share their activations.",
+        section=Section.BASIC,
+        low=0,
+        high=2**32 - 1,
+        automatic="the seed",
+    )
 
     # Sparsity
     l1_alpha: float = hyper(

@@ -16,7 +16,7 @@ from .hyperparameters import FIELDS, MULTIPLE_DEFAULT, Architecture, Hook, Hyper
 _THRESHOLD = 0.5  # of JumpReLU, without a target to start from
 # Declared after runs had been trained: at their defaults they are no part of a digest, so that the
 # checkpoints of those runs still belong to their configuration.
-_LATER = ("matryoshka_groups", "final_p", "skip", "layers")
+_LATER = ("matryoshka_groups", "final_p", "skip", "layers", "data_seed")
 # Says how a run is computed and not what is trained: it may change from one attempt to the next.
 _HOW = ("gpus",)
 # K of what selects over a batch where nothing names it: as sparse as SAEs usually are, and of a
@@ -133,6 +133,12 @@ class Plan:
     def learns_skip(self) -> bool:
         """Whether its skip connection is a matrix of its own."""
         return self.architecture is Architecture.SKIP and self.hyperparameters.skip == "learned"
+
+    @property
+    def data_seed(self) -> int:
+        """Decides in which order the tokens are read."""
+        h = self.hyperparameters
+        return h.seed if h.data_seed is None else h.data_seed
 
     @property
     def total_tokens(self) -> int:

@@ -1,0 +1,89 @@
+"""What eight trainings on one stream of activations take, beside each of them alone.
+
+Takes the folder of a run (run.json), trains it alone eight times with learning rates and seeds of
+their own, then all eight together, and prints the seconds that training took: reading once, the
+steps of all, and both together. Checkpoints and SAEs go to a temporary folder.
+
+    python docs/experiments/sweep.py RUN_DIR --steps 200
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from workers.engine import events
+from workers.engine.config import RunSpec
+from workers.engine.prepared import Entry
+from workers.engine.train import train, train_together
+
+
+def main() -> dict[str, float]:
+    options = _arguments()
+    specs = [_varied(RunSpec.read(options.run_dir), n, options.steps) for n in range(options.count)]
+    with tempfile.TemporaryDirectory() as folder:
+        alone = [_read_and_made(train(spec, Path(folder) / spec.name)) for spec in specs]
+        entries = [Entry(spec, Path(folder) / f"{spec.name}-together") for spec in specs]
+        together = _seconds(event for _, event in train_together(entries, _failed))
+    reading = min(read for read, _ in alone)
+    steps = sum(made for _, made in alone)
+    return {
+        "members": len(specs),
+        "reading_once": reading,
+        "steps_of_all": steps,
+        "together": together,
+        "readings_paid": (together - steps) / reading,
+        "one_after_another": sum(read + made for read, made in alone),
+    }
+
+
+def _varied(spec: RunSpec, number: int, steps: int) -> RunSpec:
+    h = spec.config.hyperparameters
+    own = {
+        "learning_rate": h.learning_rate * (1 + number / 10),
+        "seed": number,
+        "data_seed": h.seed,
+        "num_steps": steps,
+        "checkpoint_interval": steps,
+    }
+    config = spec.config.model_copy(update={"hyperparameters": h.model_copy(update=own)})
+    named = {"training_id": str(number), "name": str(number), "resume_from": (), "cache": None}
+    return spec.model_copy(update={"config": config, **named})
+
+
+def _read_and_made(told: Iterable[events.Event]) -> tuple[float, float]:
+    """Seconds in which a run has read, and in which it has made its steps."""
+    points = [event for event in told if isinstance(event, events.Progress)]
+    return sum(p.extraction_seconds for p in points), sum(p.sae_seconds for p in points)
+
+
+def _seconds(told: Iterable[events.Event]) -> float:
+    """From the first step to the last one of all."""
+    begun = ended = 0.0
+    for event in told:
+        if isinstance(event, events.Phase) and event.phase == "training":
+            begun = time.perf_counter()
+        if isinstance(event, events.Progress):
+            ended = time.perf_counter()
+    return ended - begun
+
+
+def _failed(_training_id: str, _step: int, error: Exception) -> events.Event:
+    raise error
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--count", type=int, default=8)
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(main(), indent=1) + "\n")
