@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from types import ModuleType
 
 import pytest
@@ -171,19 +172,22 @@ def test_readers_that_have_enough_never_wait_and_others_share(scaling: ModuleTyp
     assert storage.simulated(half) == storage.simulated(half)
 
 
+def _written(page: str, name: str) -> str:
+    return page.partition(f"<!-- {name} -->\n")[2].partition("\n<!-- end -->")[0]
+
+
 def test_the_page_is_what_the_command_writes(scaling: ModuleType) -> None:
-    """All but the queue, which takes half a minute, and of that one row."""
+    """All but the simulations, which take half a minute, and of the queue's one row."""
     import queueing
     import simulated
 
     page = scaling.PAGE.read_text(encoding="utf-8")
     assert scaling.named_in(page) == list(scaling.TABLES)
-    written = page.partition("<!-- queue -->\n")[2].partition("\n<!-- end -->")[0]
-    made = {**scaling.TABLES, "queue": lambda: written}
+    slow = {name: _written(page, name) for name in ("queue", "file_system")}
+    made = {**scaling.TABLES, **{name: partial(slow.get, name) for name in slow}}
     assert scaling.filled(page, made) == page
-    last = queueing.Studio(1, 0.8, per_host=1)
-    row = simulated.queue_row(simulated.Repeated.of(last))
-    assert simulated.table(row, []).partition("\n")[0] in written
+    row = simulated.queue_row(simulated.Repeated.of(queueing.Studio(1, 0.8, per_host=1)))
+    assert simulated.table(row, []).partition("\n")[0] in slow["queue"]
 
 
 def test_numbers_are_written_with_three_digits(scaling: ModuleType) -> None:

@@ -189,7 +189,11 @@ def sweep() -> str:
         f"{SWEEP} runs of a billion tokens, 64 H200",
         "each reads for itself: GPU-hours, wall",
     ]
-    titles += ["through the cache: wall", "its size", "bandwidth all want, at full speed"]
+    titles += [
+        "through the cache: GPU-hours, wall",
+        "its size",
+        "bandwidth all want, at full speed",
+    ]
     titles += ["to be no slower than reading", "one pass feeds all *: GPU-hours"]
     rows = []
     for m, times, s in pairs():
@@ -204,7 +208,8 @@ def sweep() -> str:
             [
                 named(m, times),
                 f"{number(SWEEP * own * each / 3600)}, {duration(waves * own)}",
-                duration(own + later * shared),
+                f"{number(each * (own + (SWEEP - 1) * shared) / 3600)}, "
+                f"{duration(own + later * shared)}",
                 amount(BUDGET * m.activation_bytes, "B"),
                 amount(wanted, "B/s"),
                 amount(at_once * m.activation_bytes * BUDGET / own, "B/s"),
