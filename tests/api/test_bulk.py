@@ -18,12 +18,14 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def told(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
-    """What was sent to the workers."""
+    """What was sent to the workers, with the trainings' names."""
     sent: list[tuple[str, str]] = []
-    for kind in ("run", "discard"):
-        monkeypatch.setattr(
-            nudge, kind, lambda training, kind=kind: sent.append((kind, training.name))
-        )
+
+    def run(pk: uuid.UUID) -> None:
+        sent.append(("run", Training.objects.get(pk=pk).name))
+
+    monkeypatch.setattr(nudge, "run", run)
+    monkeypatch.setattr(nudge, "discard", lambda run: sent.append(("discard", run.name)))
     return sent
 
 

@@ -79,7 +79,7 @@ def test_resume_can_leave_it_to_the_workers(
 ) -> None:
     run = a_training(name="one", status="stopped")
     assert "one is queued" in ran(capsys, "resume", "one", "--queue")
-    assert [kind for kind, row in nudges if row == run] == ["run"]
+    assert [kind for kind, row in nudges if row == run.pk] == ["run"]
     assert "only what failed or was stopped" in ran(capsys, "resume", "one", "--queue", code=2)
 
 
