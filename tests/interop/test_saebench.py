@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.conftest import families, make_spec, model_folder, tokens_folder
+from tests.engine.conftest import families, make_spec, model_folder, spec_of, tokens_folder
 from workers.engine.config import RunSpec
 from workers.engine.saved.export_job import export_saved
 from workers.engine.saved.formats import Format
@@ -26,7 +26,7 @@ sae_lens = pytest.importorskip(
     "sae_lens", reason="sae-lens is not installed: pip install -e '.[interop]'"
 )
 pytestmark = pytest.mark.interop
-__all__ = ["families", "make_spec", "model_folder", "tokens_folder"]
+__all__ = ["families", "make_spec", "model_folder", "spec_of", "tokens_folder"]
 
 MakeSpec = Callable[..., RunSpec]
 TRAINED = [("standard", None), ("jumprelu", None), ("standard", 5.0)]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.engine.conftest import families, make_spec, model_folder, tokens_folder
+from tests.engine.conftest import families, make_spec, model_folder, spec_of, tokens_folder
 from tests.engine.test_export import make
 from workers.engine.config import RunSpec
 from workers.engine.export import Exported, export
@@ -25,7 +25,7 @@ sae_lens = pytest.importorskip(
     "sae_lens", reason="sae-lens is not installed: pip install -e '.[interop]'"
 )
 pytestmark = pytest.mark.interop
-__all__ = ["families", "make_spec", "model_folder", "tokens_folder"]
+__all__ = ["families", "make_spec", "model_folder", "spec_of", "tokens_folder"]
 
 MakeSpec = Callable[..., RunSpec]
 SAES = [

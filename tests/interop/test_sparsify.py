@@ -11,9 +11,9 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from tests.engine.conftest import families, make_spec, model_folder, tokens_folder
+from tests.engine.conftest import families, make_spec, model_folder, spec_of, tokens_folder
 from tests.engine.saes import an_sae, every_sae, named, sparsify_has
-from tests.engine.test_evaluation import spec_of
+from tests.engine.test_evaluation import spec_of as job_of
 from workers.engine.config import RunSpec
 from workers.engine.evaluation import evaluate_saved
 from workers.engine.events import Completed
@@ -26,7 +26,7 @@ from workers.engine.saved.tools import TOOLS, import_sparsify
 from workers.engine.tokens import Tokens
 from workers.engine.train import train
 
-__all__ = ["families", "make_spec", "model_folder", "tokens_folder"]
+__all__ = ["families", "make_spec", "model_folder", "spec_of", "tokens_folder"]
 
 pytestmark = [
     pytest.mark.interop,

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from tests.engine.saes import an_sae
-from workers.engine import train
+from workers.engine import member
+from workers.engine.member import Member
 from workers.engine.normalize import Normalizer
 from workers.engine.ranks import Ranks
 from workers.engine.sae.batch import TopOfBatch
@@ -79,8 +80,11 @@ def test_a_state_is_gathered_once_the_one_before_is_written(
         sae=sae, step=1, last_fvu=None, snapshot=lambda: ({}, {}), final_loss=lambda: 0.5
     )
     monkeypatch.setattr(Heard, "any", lambda self, said: said)
-    monkeypatch.setattr(train, "gathered", lambda *_: order.append("gathered") or {})
-    list(train._save(state, SimpleNamespace(d_sae=2), Writing(), dict))  # type: ignore[arg-type]
+    monkeypatch.setattr(member, "gathered", lambda *_: order.append("gathered") or {})
+    run = Member.__new__(Member)
+    run.__dict__ |= {"_state": state, "_plan": SimpleNamespace(d_sae=2), "_saver": Writing()}
+    run.__dict__["_label"] = dict
+    list(run._save())
     assert order == ["written", "gathered", "begun"]
 
 
