@@ -119,7 +119,7 @@ def test_sparsify_finds_a_trained_transcoder_where_it_reads_and_as_good_as_we_do
     model(torch.from_numpy(tokens.ids[contexts].astype(np.int64)))
     with torch.no_grad():
         theirs = coder(seen[0], y=seen[1])
-    evaluate = spec_of(tmp_path / "theirs" / hookpoint, spec.model_path, spec.tokens_path)
+    evaluate = job_of(tmp_path / "theirs" / hookpoint, spec.model_path, spec.tokens_path)
     evaluate = evaluate.model_copy(update={"held_out_tokens": 1024})
     ours = evaluate_saved(evaluate, lambda share, note: None)
     assert ours["tokens"] == len(seen[0])
