@@ -23,6 +23,7 @@ from .models import (
     Training,
     Worker,
 )
+from .models.worker import Trainers
 
 State = Literal["idle", "busy", "draining", "drained", "refused", "gone"]
 WORDS: dict[State, str] = {
@@ -120,27 +121,12 @@ def members() -> list[Member]:
     return [_member(worker, worker.pk in alive, held, version) for worker in kept]
 
 
-@dataclass(frozen=True)
-class Trainers:
-    """Those that are seen now, and of them those that take work."""
-
-    seen: list[Worker]
-    taking: list[Worker]
-
-
-def trainers() -> Trainers:
-    seen = list(Worker.objects.alive().filter(kind=Worker.Kind.TRAINER))
-    version = Release.objects.all().current()
-    mine = [trainer for trainer in seen if version in (None, trainer.version)]
-    return Trainers(seen, [trainer for trainer in mine if not trainer.draining_since])
-
-
 def why_waiting(training: Training, trainers: Trainers) -> str:
     """What keeps it from starting even on an idle worker; empty where nothing does."""
     needs = training.what_it_needs
     if training.status != "pending":
         return ""
-    if any(needs.met_by(trainer.gpus) for trainer in trainers.taking):
+    if trainers.able(needs):
         return ""
     if str(needs):
         return f"It needs {needs}, and no worker that takes work has that."

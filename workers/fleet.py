@@ -69,8 +69,9 @@ def another_could() -> bool:
     held = Training.objects.filter(status="running").values_list("worker", flat=True)
     busy = set(held)
     waiting = Training.objects.claimable().in_order()[:_LOOKED_AT]
-    for _, needs in waiting.with_needs():
-        able = Worker.objects.trainers_for(needs)
-        if any(other.pk not in _rows and other.name not in busy for other in able):
-            return True
-    return False
+    trainers = Worker.objects.trainers()
+    return any(
+        other.pk not in _rows and other.name not in busy
+        for _, needs in waiting.with_needs()
+        for other in trainers.able(needs)
+    )

@@ -124,14 +124,14 @@ def test_page_shows_hosts_and_only_administrators_drain(client: Client) -> None:
 
 def test_a_run_that_no_worker_can_take_says_so(client: Client) -> None:
     run = a_training(needs={"gpu_memory_gb": 60})
-    assert "a GPU with 60 GB" in fleet.why_waiting(run, fleet.trainers())
+    assert "a GPU with 60 GB" in fleet.why_waiting(run, Worker.objects.trainers())
     assert (
         "no worker that takes work has that" in client.get(f"/trainings/{run.pk}").content.decode()
     )
     able = a_worker(gpus=[H100])
-    assert not fleet.why_waiting(run, fleet.trainers())
+    assert not fleet.why_waiting(run, Worker.objects.trainers())
     Worker.objects.drain([able.pk])
-    assert fleet.why_waiting(run, fleet.trainers())
+    assert fleet.why_waiting(run, Worker.objects.trainers())
 
 
 @pytest.mark.parametrize("away", [{"draining_since": Now()}, {"version": "0.0.9 (tables 1)"}])

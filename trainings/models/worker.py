@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Self
 
@@ -17,6 +18,18 @@ from .release import Release
 # A worker that has not been seen for so long is taken for gone; for so long, it is forgotten.
 GONE_AFTER = timedelta(seconds=60)
 FORGOTTEN_AFTER = timedelta(days=1)
+
+
+@dataclass(frozen=True)
+class Trainers:
+    """Those that are seen now, and of them those that begin something once they are idle."""
+
+    seen: list[Worker]
+    taking: list[Worker]
+
+    def able(self, needs: Needs) -> list[Worker]:
+        """Those that could run such a training, busy or not."""
+        return [trainer for trainer in self.taking if needs.met_by(trainer.gpus)]
 
 
 class WorkerQuerySet(models.QuerySet["Worker"]):
@@ -47,16 +60,11 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         """Have them take work again; how many drained."""
         return self.filter(pk__in=pks, draining_since__isnull=False).update(draining_since=None)
 
-    def taking(self) -> Self:
-        """Alive, and free to begin something once they have nothing else to do."""
-        current = Release.objects.all().current()
-        mine = {} if current is None else {"version": current}
-        return self.alive().filter(draining_since=None, **mine)
-
-    def trainers_for(self, needs: Needs) -> list[Worker]:
-        """Those that could run such a training, busy or not."""
-        trainers = self.taking().filter(kind=Worker.Kind.TRAINER)
-        return [trainer for trainer in trainers if needs.met_by(trainer.gpus)]
+    def trainers(self) -> Trainers:
+        seen = list(self.alive().filter(kind=Worker.Kind.TRAINER))
+        version = Release.objects.all().current()
+        mine = [trainer for trainer in seen if version in (None, trainer.version)]
+        return Trainers(seen, [trainer for trainer in mine if not trainer.draining_since])
 
     def forget(self) -> int:
         """Returns how many had not been seen for a day."""

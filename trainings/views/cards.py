@@ -12,7 +12,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 
 from trainings import fleet
-from trainings.models import Sae, Training
+from trainings.models import Sae, Training, Worker
 from trainings.models.transitions import Place
 from workers.engine.config import FIELDS, Architecture, Plan
 
@@ -186,7 +186,7 @@ def cards(trainings: Iterable[Training]) -> list[Card]:
     runs = list(trainings)
     if not any(run.status == "pending" for run in runs):
         return [Card(run) for run in runs]
-    places, trainers = Training.objects.places(), fleet.trainers()
+    places, trainers = Training.objects.places(), Worker.objects.trainers()
     return [Card(run, places.get(run.pk, NO_PLACE), trainers) for run in runs]
 
 
