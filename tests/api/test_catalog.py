@@ -9,20 +9,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.people import somebody
 from tests.rows import a_tokenization, a_training
 from tests.trainings.conftest import nudges
 from trainings.models import Dataset, LanguageModel, Sae, Tokenization
 
 __all__ = ["nudges"]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home", "nudges")]
-
-
-@pytest.fixture
-def api() -> Client:
-    client = Client()
-    client.force_login(somebody())
-    return client
 
 
 def post(api: Client, path: str, **body: Any) -> Any:

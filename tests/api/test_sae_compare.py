@@ -9,20 +9,12 @@ from typing import Any
 import pytest
 from django.test import Client
 
-from tests.people import somebody
 from tests.rows import EVALUATION, a_tokenization, an_imported_sae, an_sae
 from tests.trainings.conftest import nudges
 from trainings.models import LanguageModel, Sae, SaeJob, Tokenization
 
 __all__ = ["nudges"]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nudges")]
-
-
-@pytest.fixture
-def api() -> Client:
-    client = Client()
-    client.force_login(somebody())
-    return client
 
 
 @pytest.fixture

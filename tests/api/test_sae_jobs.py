@@ -10,7 +10,6 @@ import pytest
 from django.test import Client
 
 from tests.engine.test_features import a_feature
-from tests.people import somebody
 from tests.rows import an_sae
 from tests.trainings.conftest import nudges
 from trainings.models import LanguageModel, Sae, SaeJob, Tokenization
@@ -18,13 +17,6 @@ from workers.engine.features import FeatureTable, table
 
 __all__ = ["nudges"]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("nudges")]
-
-
-@pytest.fixture
-def api() -> Client:
-    client = Client()
-    client.force_login(somebody())
-    return client
 
 
 @pytest.fixture

@@ -61,10 +61,7 @@ class Compared:
 
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
-    asked = ids_asked(request)
-    if len(asked) > MOST:
-        messages.warning(request, f"At most {MOST} are compared: these are the first of them.")
-    compared = _compared(asked[:MOST])
+    compared = _compared(ids_compared(request))
     found = list(_settings([each.card for each in compared])) if compared else []
     everything = "all" in request.GET
     context = {
@@ -96,6 +93,14 @@ def ids_asked(request: HttpRequest, name: str = "ids") -> list[UUID]:
     """Each id of the address once, in its order; several may stand in one parameter."""
     texts = [text for part in request.GET.getlist(name) for text in part.split(",")]
     return list(dict.fromkeys(ids_of(texts, 10 * MOST)))
+
+
+def ids_compared(request: HttpRequest) -> list[UUID]:
+    """As many ids of the address as are compared; the page says so where there are more."""
+    asked = ids_asked(request)
+    if len(asked) > MOST:
+        messages.warning(request, f"At most {MOST} are compared: these are the first of them.")
+    return asked[:MOST]
 
 
 def _compared(asked: list[UUID]) -> list[Compared]:

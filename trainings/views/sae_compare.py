@@ -8,7 +8,6 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.contrib import messages
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -20,7 +19,7 @@ from trainings.evaluations import Evaluations, Measured
 from trainings.models import Sae, Tokenization
 from trainings.pareto import Point, drawn
 
-from .compare import MAX_CANDIDATES, MOST, ids_asked
+from .compare import MAX_CANDIDATES, MOST, ids_asked, ids_compared
 from .marks import Mark, mark
 from .pages import ids_of
 
@@ -45,10 +44,7 @@ class Column:
 
 @require_safe
 def compare(request: HttpRequest) -> HttpResponse:
-    ids = ids_asked(request)
-    if len(ids) > MOST:
-        messages.warning(request, f"At most {MOST} are compared: these are the first of them.")
-    saes = _there(ids[:MOST])
+    saes = _there(ids_compared(request))
     evaluations = Evaluations(saes)
     text = _text(request, evaluations)
     columns = [_column(request, evaluations.on(sae, text), i, saes) for i, sae in enumerate(saes)]
