@@ -14,6 +14,7 @@ from django.shortcuts import get_object_or_404, render
 from trainings import fleet
 from trainings.models import Sae, Training, Worker
 from trainings.models.transitions import Place
+from trainings.models.worker import Trainers
 from workers.engine.config import FIELDS, Architecture, Plan
 
 from .sae_card import COLOURS, SaeCard
@@ -37,7 +38,7 @@ PHASES = {
     "exporting": "Exporting the SAE",
 }
 NO_PLACE = Place()
-NO_TRAINERS = fleet.Trainers([], [])
+NO_TRAINERS = Trainers([], [])
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Card:
 
     training: Training
     place: Place = NO_PLACE
-    trainers: fleet.Trainers = NO_TRAINERS
+    trainers: Trainers = NO_TRAINERS
 
     @property
     def status(self) -> str:
