@@ -10,7 +10,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 from . import nudge, rights
-from .models import Training
+from .models import Sweep, Training
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +81,7 @@ def discard(pk: UUID | str) -> None:
         return
     shutil.rmtree(training.folder, onerror=unless_gone)
     training.delete()
+    Sweep.objects.discard_empty(training.sweep_id)
     logger.info("Deleted %s (%s) with its files", training.name, pk)
 
 

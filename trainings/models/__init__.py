@@ -8,6 +8,7 @@ from .rehearsal import Rehearsal
 from .release import Release
 from .sae import Sae
 from .sae_job import SaeJob
+from .sweep import Sweep
 from .tag import Tag
 from .training import Training
 from .worker import Worker
@@ -21,6 +22,7 @@ __all__ = [
     "Release",
     "Sae",
     "SaeJob",
+    "Sweep",
     "Tag",
     "Tokenization",
     "Training",

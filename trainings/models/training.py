@@ -17,6 +17,7 @@ from workers.engine.config import Architecture, StartSpec, TrainingConfig, place
 from . import catalog
 from .lease import Leased
 from .owner import owned
+from .sweep import Sweep
 from .tag import Tag
 from .transitions import ENDED, RESUMABLE, Priority, Status, TrainingQuerySet
 
@@ -84,6 +85,9 @@ class Training(Leased):
         help_text="Of the worker that runs it; `trainings.needs` says what it may be.",
     )
     owner = owned()
+    sweep = models.ForeignKey(
+        Sweep, models.SET_NULL, null=True, blank=True, related_name="trainings"
+    )
     tags = models.ManyToManyField(Tag, related_name="trainings", blank=True)
 
     objects = TrainingQuerySet.as_manager()

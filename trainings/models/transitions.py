@@ -21,6 +21,7 @@ from workers.engine.config import ConfigError, Problem, TrainingConfig, check
 from . import catalog
 from .lease import LeasedQuerySet
 from .sae import Sae
+from .sweep import Sweep
 
 if TYPE_CHECKING:
     from .training import Training
@@ -49,6 +50,10 @@ class Priority(models.IntegerChoices):
 
 
 ANY_WORKER = Needs()
+
+# Members of a sweep share a stream where their checkpoints are no further apart than this share of
+# their steps.
+NEAR = 0.1
 
 # The API's range; *Run next* may go above it.
 PRIORITIES = (-1000, 1000)
@@ -138,6 +143,7 @@ class TrainingQuerySet(LeasedQuerySet):
         priority: int = Priority.NORMAL,
         needs: Needs = ANY_WORKER,
         owner: Any = None,
+        sweep: Sweep | None = None,
         pk: uuid.UUID | None = None,
         nudge_workers: bool = True,
     ) -> Training:
@@ -167,6 +173,7 @@ class TrainingQuerySet(LeasedQuerySet):
                 "priority": priority,
                 "needs": needs.model_dump(exclude_defaults=True),
                 "owner": owner,
+                "sweep": sweep,
                 "started_from": start,
                 "origin": start.origin if start else {},
             },
@@ -184,6 +191,44 @@ class TrainingQuerySet(LeasedQuerySet):
             if attempt is not None:
                 self._announce(pk)
         return attempt
+
+    def claim_group(self, pk: Any, worker: str) -> dict[uuid.UUID, int]:
+        """Claim a pending run and all of its sweep that can make their steps with it.
+
+        Their ids and attempts; empty where there was nothing to claim. Workers that come for
+        members of one sweep at the same time wait for each other, so that the first has all.
+        """
+        with transaction.atomic():
+            sweep = self.filter(pk=pk).values_list("sweep", flat=True).first()
+            others: list[uuid.UUID] = []
+            if sweep and Sweep.objects.held(sweep):
+                others = self.claimable().filter(sweep=sweep).exclude(pk=pk)._near(pk)
+            claimed: dict[uuid.UUID, int] = {}
+            for member in (pk, *others):
+                attempt = self.claim(member, worker)
+                if attempt is not None:
+                    claimed[uuid.UUID(str(member))] = attempt
+                elif member == pk:
+                    break  # somebody else has it, and the others with it
+        return claimed
+
+    def _near(self, pk: Any) -> list[uuid.UUID]:
+        """Of these the ids of those whose checkpoints are about as far as that one's.
+
+        Who is further would wait, without a step, until the others are there.
+        """
+        mine, *_ = self.model.objects.filter(pk=pk)._standing() or [(pk, 0, 0)]
+        return [
+            other
+            for other, step, steps in self.in_order()._standing()
+            if abs(step - mine[1]) <= NEAR * max(steps, mine[2])
+        ]
+
+    def _standing(self) -> list[tuple[uuid.UUID, int, int]]:
+        """Of each its id, the step of the newest checkpoint of this run, and how many it makes."""
+        usable = Q(checkpoints__set_aside="", checkpoints__attempt__gte=F("fresh_since_attempt"))
+        rows = self.annotate(at=Coalesce(Max("checkpoints__step", filter=usable), 0))
+        return list(rows.values_list("pk", "at", "hyperparameters__num_steps"))
 
     @_told_in_one
     def request_stop(self, pk: Any) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 
 from .asked import Asked
 from .config import ConfigError, Problem, RunSpec
-from .config.fields import show
+from .config.sharing import differing, reading
 from .source import Formats
 
 
@@ -22,16 +22,9 @@ def check_specs(specs: Sequence[RunSpec]) -> None:
 def check_reading(members: Sequence[tuple[RunSpec, Asked]]) -> None:
     """Raises `ConfigError` with every field in which they read, or order, their tokens otherwise
     than the first one."""
-    first = _reading(*members[0])
-    found: dict[str, Problem] = {}
-    for member in members[1:]:
-        own = _reading(*member)
-        for field, value in own.items():
-            if value != first[field]:
-                names = members[0][0].name, member[0].name
-                found.setdefault(field, _differs(field, names, first[field], value))
+    found = differing([(spec.name, _reading(spec, asked)) for spec, asked in members])
     if found:
-        raise ConfigError(found.values())
+        raise ConfigError(found)
 
 
 def check_formats(formats: Sequence[Formats]) -> None:
@@ -59,26 +52,9 @@ def _obstacles(specs: Sequence[RunSpec]) -> Iterator[Problem]:
 
 def _reading(spec: RunSpec, asked: Asked) -> dict[str, Any]:
     """All that a batch of the stream is a function of."""
-    plan, h = asked.plan, asked.plan.hyperparameters
     return {
         "model": str(spec.model_path),
         "tokens": str(spec.tokens_path),
         "device": str(asked.device),
-        "layer": plan.layer,
-        "layers": plan.layers if plan.architecture.spans else None,
-        "hook": h.hook,
-        "target": f"{plan.target_hook} of layer {plan.target_layer}",
-        "dtype": h.dtype,
-        "buffer_tokens": h.buffer_tokens,
-        "batch_size": h.batch_size,
-        "held_out_tokens": h.held_out_tokens,
-        "data_seed": plan.data_seed,
+        **reading(asked.plan),
     }
-
-
-def _differs(field: str, names: tuple[str, str], one: Any, other: Any) -> Problem:
-    return Problem(
-        field,
-        f"It is {show(one) or 'none'} of {names[0]} and {show(other) or 'none'} of {names[1]}; "
-        "trainings that share their activations need the same.",
-    )
