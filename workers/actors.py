@@ -44,10 +44,11 @@ def run_training(pk: str) -> None:
     """
     logger.debug("Told that %s waits", pk)
     while begun := supervisor.run_next(fleet.name()):
-        wishes.discard(begun)
-        if supervisor.leaving():
+        for done in begun:
+            wishes.discard(done)
+        if fleet.leaving():
             break
-    if not supervisor.shutting_down.is_set() and fleet.another_could():
+    if not fleet.shutting_down.is_set() and fleet.another_could():
         run_training.send_with_options(args=(pk,), delay=_PASSED_ON_AFTER)
 
 

@@ -14,7 +14,7 @@ django.setup()
 from dramatiq import Worker  # noqa: E402 (Django first)
 from dramatiq.middleware import Middleware  # noqa: E402
 
-from workers import actors, pulse, supervisor  # noqa: E402
+from workers import actors, fleet, pulse  # noqa: E402
 from workers.broker import JOBS, SAES, TRAININGS, broker  # noqa: E402
 from workers.engine.parent import die_with_parent  # noqa: E402
 
@@ -54,7 +54,7 @@ class OneRunAtATime(Middleware):
 
     def before_worker_shutdown(self, broker: object, worker: Worker) -> None:
         """Asynchronous exceptions land anywhere, even inside a write; a flag is looked at."""
-        supervisor.shutting_down.set()
+        fleet.shutting_down.set()
 
 
 broker().add_middleware(OneRunAtATime())

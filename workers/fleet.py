@@ -17,6 +17,8 @@ from trainings.models import Release, Training, Worker
 from . import release
 from .gpus import Gpu
 
+# This worker is told to end; runs are then saved and queued again.
+shutting_down = threading.Event()
 # An administrator wants this worker to hand over what it does.
 draining = threading.Event()
 # Of the runs that wait, as many are looked at as another worker could be told of.
@@ -28,6 +30,11 @@ logger = logging.getLogger(__name__)
 def name() -> str:
     """As rows call who holds them."""
     return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def leaving() -> bool:
+    """Whether this worker hands over what it does: it is told to end, or drained."""
+    return shutting_down.is_set() or draining.is_set()
 
 
 def enlist(rows: Sequence[uuid.UUID]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
@@ -21,46 +21,28 @@ _AT_ONCE = 65_536
 
 
 class Log:
-    """Copies a training process's standard error into its log, in a thread, until that ends.
+    """The log of one attempt, to which any thread may add.
 
-    Its own lines are JSON already and keep their form; other output is wrapped. `say` adds what the
-    supervisor has to tell. What exceeds 8 MiB begins the file anew; what it held is kept as
-    `NAME.old.jsonl`, and no more. A child that writes without end therefore fills no disk and never
-    waits for a full pipe, nor does one whose log cannot be written.
+    What exceeds 8 MiB begins the file anew; what it held is kept as `NAME.old.jsonl`, and no more.
+    A log that cannot be written holds nobody up.
     """
 
-    def __init__(self, path: Path, stream: IO[bytes]) -> None:
-        self._path, self._stream = path, stream
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: IO[bytes] = path.open("ab", buffering=0)
         self._lock, self._failing, self._closed = threading.Lock(), False, False
-        self._thread = threading.Thread(target=self._copy, name="log", daemon=True)
-        self._thread.start()
 
     def say(self, level: str, message: str, **facts: Any) -> None:
         """Add an entry of the supervisor's."""
-        self._write([_entry(level, "supervisor", message, **facts)])
-
-    def finish(self, seconds: float) -> None:
-        """Wait until all that the process wrote is there, at most so long."""
-        self._thread.join(seconds)
+        self.write([_entry(level, "supervisor", message, **facts)])
 
     def close(self) -> None:
+        """What is written after this is dropped."""
         with self._lock:
             self._closed = True
             self._file.close()
 
-    def _copy(self) -> None:
-        rest = b""
-        while chunk := self._stream.read1(_AT_ONCE):  # type: ignore[attr-defined]
-            *lines, rest = (rest + chunk).split(b"\n")
-            if len(rest) > _AT_ONCE:
-                # No secret is cut in two where there is a gap to cut at.
-                cut = max(rest.rfind(b" "), rest.rfind(b"\r")) + 1 or len(rest)
-                lines, rest = [*lines, rest[:cut]], rest[cut:]
-            self._write(_entries(lines))
-        self._write(_entries([rest] if rest else []))
-
-    def _write(self, entries: Iterable[str]) -> None:
+    def write(self, entries: Iterable[str]) -> None:
         """Whatever goes wrong is told once and costs lines, never the process that writes them."""
         with self._lock:
             if self._closed:
@@ -81,6 +63,39 @@ class Log:
     def _begin_anew(self) -> None:
         self._file.close()  # opened again at the next write
         self._path.replace(self._path.with_suffix(".old.jsonl"))
+
+
+class Copying:
+    """Copies a training process's standard error into its logs, in a thread, until that ends.
+
+    Its own lines are JSON already and keep their form; other output is wrapped. A child that writes
+    without end therefore fills no disk and never waits for a full pipe.
+    """
+
+    def __init__(self, stream: IO[bytes], logs: Sequence[Log]) -> None:
+        self._stream, self._logs = stream, logs
+        self._thread = threading.Thread(target=self._copy, name="log", daemon=True)
+        self._thread.start()
+
+    def finish(self, seconds: float) -> None:
+        """Wait until all that the process wrote is there, at most so long."""
+        self._thread.join(seconds)
+
+    def _copy(self) -> None:
+        rest = b""
+        while chunk := self._stream.read1(_AT_ONCE):  # type: ignore[attr-defined]
+            *lines, rest = (rest + chunk).split(b"\n")
+            if len(rest) > _AT_ONCE:
+                # No secret is cut in two where there is a gap to cut at.
+                cut = max(rest.rfind(b" "), rest.rfind(b"\r")) + 1 or len(rest)
+                lines, rest = [*lines, rest[:cut]], rest[cut:]
+            self._add(lines)
+        self._add([rest] if rest else [])
+
+    def _add(self, lines: Sequence[bytes]) -> None:
+        entries = list(_entries(lines))
+        for log in self._logs:
+            log.write(entries)
 
 
 def _entries(lines: Iterable[bytes]) -> Iterator[str]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import F
 from django.db.models.functions import Now
 
@@ -39,10 +40,26 @@ RENEW_EVERY = 10.0
 FINAL = ("completed", "stopped", "failed")
 MAX_WARNINGS = 20
 MAX_MARKS = 200
+# For the database to take a last write.
+LAST_WRITE = 600.0
 
 
 class LeaseLost(Exception):
     """The run belongs to another attempt, or is gone."""
+
+
+def patiently(write: Callable[[], Any]) -> None:
+    """Make a last write, as soon as the database can be reached; not for ever."""
+    deadline = time.monotonic() + LAST_WRITE
+    while True:
+        try:
+            write()
+            return
+        except OperationalError:
+            connection.close()
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
 
 
 @dataclass

@@ -17,7 +17,7 @@ from trainings import cache, logs
 from trainings.models import Rehearsal, Sae, Tokenization, Training
 from workers.engine.config import ConfigError, RunSpec, StartSpec, TrainingConfig
 
-from . import supervisor
+from . import fleet, process
 from .recorder import LeaseLost
 
 logger = logging.getLogger(__name__)
@@ -84,7 +84,7 @@ class _Watch:
         self._beside = _training_runs()
 
     def __call__(self) -> None:
-        if supervisor.leaving():
+        if fleet.leaving():
             raise ShuttingDown
         if time.monotonic() < self._due:
             return
@@ -134,16 +134,14 @@ def _start(config: TrainingConfig) -> StartSpec | None:
 
 def _figures(folder: Path, go_on: Callable[[], None]) -> dict[str, Any]:
     path = folder / "log.txt"
-    with path.open("wb") as log, supervisor.spawn(folder, log, "--rehearse") as child:
+    with path.open("wb") as log, process.spawn(folder, log, "--rehearse") as child:
         try:
             said = _last_line(child, go_on)
         finally:
-            supervisor.end(child)
+            process.end(child)
     if not said:
         logger.warning("A rehearsal ended without a word: %s", logs.tail(path, 2000))
-        raise RehearsalError(
-            supervisor.without_a_word("The measurement", _ADVICE, child.returncode)
-        )
+        raise RehearsalError(process.without_a_word("The measurement", _ADVICE, child.returncode))
     found: dict[str, Any] = json.loads(said)
     if found["event"] == "failed":
         logger.warning("A rehearsal failed: %s", logs.tail(path, 2000))

@@ -21,9 +21,9 @@ from trainings import logs
 from trainings.models import Sae, SaeJob
 from workers.engine.config.sae_job import SaeJobKind, SaeJobSpec
 
-from . import supervisor
+from . import fleet, process
 from .hub import HubError
-from .recorder import LeaseLost
+from .recorder import LeaseLost, patiently
 from .rehearsal import ShuttingDown
 from .sae_facts import facts_of
 from .sae_import import clear_away, fetched, taken_in
@@ -65,19 +65,19 @@ def run(pk: str, worker: str, on_progress: OnProgress = lambda share, note: None
         result = _result(job, _Row(pk, attempt, on_progress))
     except JobError as error:
         message = str(error)
-        supervisor.patiently(lambda: SaeJob.objects.fail(pk, attempt, message))
+        patiently(lambda: SaeJob.objects.fail(pk, attempt, message))
     except LeaseLost:
         clear_away(job)
         logger.warning("The job %s was taken over or deleted; its process is ended", pk)
     except ShuttingDown:
-        supervisor.patiently(lambda: SaeJob.objects.hand_back(pk, attempt))
+        patiently(lambda: SaeJob.objects.hand_back(pk, attempt))
     except Exception as error:
         logger.exception("The job %s ended its supervisor", pk)
         what = f"{type(error).__name__}: {error}".replace("\x00", "")
         reason = f"The worker failed at it ({what}); its log has more."
-        supervisor.patiently(lambda: SaeJob.objects.fail(pk, attempt, reason))
+        patiently(lambda: SaeJob.objects.fail(pk, attempt, reason))
     else:
-        supervisor.patiently(lambda: _finish(job, attempt, result))
+        patiently(lambda: _finish(job, attempt, result))
     return True
 
 
@@ -161,7 +161,7 @@ class _Row:
 
     def __call__(self) -> None:
         """Write what is due. Raises `LeaseLost` or `ShuttingDown`."""
-        if supervisor.leaving():
+        if fleet.leaving():
             raise ShuttingDown
         age = time.monotonic() - self._at
         if age < (RENEW_EVERY if self._told == self._written else WRITE_EVERY):
@@ -180,32 +180,32 @@ class _Row:
 
 def _done(folder: Path, row: _Row) -> dict[str, Any]:
     path = folder / "log.txt"
-    with path.open("wb") as log, supervisor.spawn(folder, log, "--job") as child:
+    with path.open("wb") as log, process.spawn(folder, log, "--job") as child:
         try:
             last = _followed(child, row)
         finally:
-            supervisor.end(child)
+            process.end(child)
     if last.get("event") == "done":
         result: dict[str, Any] = last["result"]
         return result
     logger.warning("A job over an SAE failed: %s", logs.tail(path, 4000))
-    ended = supervisor.without_a_word("Its process", _ADVICE, child.returncode)
+    ended = process.without_a_word("Its process", _ADVICE, child.returncode)
     raise JobError(last.get("error") or ended)
 
 
 def _followed(child: subprocess.Popen[str], row: _Row) -> dict[str, Any]:
     """The last word of the child; empty if it said none."""
     lines: Queue[str | None] = Queue()
-    threading.Thread(target=supervisor.read, args=(child.stdout, lines), daemon=True).start()
+    threading.Thread(target=process.read, args=(child.stdout, lines), daemon=True).start()
     heard = time.monotonic()
     while time.monotonic() - heard < LONGEST_SILENCE:
         row()
         try:
-            line = lines.get(timeout=supervisor.TICK)
+            line = lines.get(timeout=process.TICK)
         except Empty:
             continue
         if line is None:
-            child.wait(timeout=supervisor.LINGER)
+            child.wait(timeout=process.LINGER)
             return {}
         # No database keeps null characters.
         heard, said = time.monotonic(), json.loads(line.replace("\\u0000", "\ufffd"))

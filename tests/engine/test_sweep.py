@@ -21,13 +21,13 @@ from workers.engine.activations import Activations
 from workers.engine.advance import advance
 from workers.engine.asked import Asked
 from workers.engine.config import CacheSpec, ConfigError, RunSpec
+from workers.engine.config.members import write_members
 from workers.engine.failure import TrainingError
 from workers.engine.forward import Forward
 from workers.engine.model import model_size
 from workers.engine.preflight import Cut, Footprint, preflight
 from workers.engine.prepared import Entry
 from workers.engine.state import State
-from workers.engine.sweep import write
 from workers.engine.train import train, train_together
 from workers.engine.voice import NO_PULSE
 
@@ -344,7 +344,7 @@ class Process:
     def __init__(self, folder: Path, specs: dict[str, RunSpec], *words: str) -> None:
         for name, spec in specs.items():
             spec.write(folder / name)
-        write(folder, [folder / name for name in specs])
+        write_members(folder, [folder / name for name in specs])
         self._child = subprocess.Popen(
             [sys.executable, "-m", "workers.engine", "--sweep", *words, str(folder)],
             stdin=subprocess.PIPE,

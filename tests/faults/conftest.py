@@ -124,14 +124,14 @@ def _database(name: str = "faults") -> str:
 def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Callable[[str], None]:
     """Puts a script in the engine's place, for supervisors in this process."""
     from trainings import live
-    from workers import supervisor
+    from workers import process
 
     monkeypatch.setattr(live, "publish", lambda *_: None)
 
     def install(body: str) -> None:
         script = tmp_path / "child.py"
         script.write_text(body, encoding="utf-8")
-        monkeypatch.setattr(supervisor, "ENGINE", (str(script),))
+        monkeypatch.setattr(process, "ENGINE", (str(script),))
 
     return install
 
@@ -206,6 +206,6 @@ def nudged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     from workers import sweeper
 
     sent: list[str] = []
-    monkeypatch.setattr(nudge, "run", lambda training: sent.append(str(training.pk)))
+    monkeypatch.setattr(nudge, "run", lambda pk: sent.append(str(pk)))
     monkeypatch.setattr(sweeper, "_queue_is_empty", lambda _queue: True)
     return sent

@@ -16,7 +16,7 @@ from tests.rows import a_training
 from tests.tiny import seed
 from trainings import live
 from trainings.models import Checkpoint, Training
-from workers import supervisor
+from workers import process, supervisor
 from workers.engine import crash
 
 pytestmark = [pytest.mark.fault, pytest.mark.django_db(transaction=True)]
@@ -255,7 +255,7 @@ def short_of_memory(
         script = tmp_path / "short.py"
         script.write_text(SHORT_OF_MEMORY.format(after=after, fits=fits), encoding="utf-8")
         with monkeypatch.context() as patch:
-            patch.setattr(supervisor, "ENGINE", (str(script),))
+            patch.setattr(process, "ENGINE", (str(script),))
             yield
 
     return short

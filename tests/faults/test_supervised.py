@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -17,7 +18,7 @@ from tests.rows import a_training
 from tests.studio import wait_for
 from trainings import logs
 from trainings.models import Training, TrainingMetric
-from workers import log, supervisor
+from workers import attempt, fleet, log, process, supervisor
 from workers.engine.voice import NO_PULSE
 
 pytestmark = [pytest.mark.fault, pytest.mark.django_db(transaction=True)]
@@ -49,7 +50,7 @@ def run(training: Training) -> Training:
 
 def hurried(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     """Stand-still is shown after a second and ended after three."""
-    monkeypatch.setattr(supervisor, "STILL", 1.0)
+    monkeypatch.setattr(process, "STILL", 1.0)
     settings.HUNG_SECONDS = 3
 
 
@@ -61,13 +62,13 @@ def test_training_hangs(
     hurried(monkeypatch, settings)
     child(SAY + "point(1)\ndef somewhere():\n    time.sleep(600)\nsomewhere()")
     seen: set[str] = set()
-    whole = supervisor.Attempt._stands_still
+    whole = supervisor.Group._stands_still
 
-    def watched(self: Any, process: Any) -> bool:
-        seen.add(Training.objects.values_list("phase", flat=True).get(pk=self.training_id))
-        return whole(self, process)
+    def watched(self: Any, child: Any) -> bool:
+        seen.add(Training.objects.values_list("phase", flat=True).get())
+        return whole(self, child)
 
-    monkeypatch.setattr(supervisor.Attempt, "_stands_still", watched)
+    monkeypatch.setattr(supervisor.Group, "_stands_still", watched)
     with fault.timed("ended after, at a limit of 3 s"):
         training = run(a_training())
     assert "standing_still" in seen
@@ -149,8 +150,8 @@ def test_the_whole_group_is_told_to_end(
     """SIGTERM to worker and training process together, as service managers do: the run is queued
     again, since nobody asked for it to stop; without the worker it counts as stopped."""
     told = threading.Event()
-    monkeypatch.setattr(supervisor, "shutting_down", told)
-    monkeypatch.setattr(supervisor, "GROUP_SIGNAL", 0.2)
+    monkeypatch.setattr(fleet, "shutting_down", told)
+    monkeypatch.setattr(attempt, "GROUP_SIGNAL", 0.2)
     child(
         SAY + "point(5)\nsay(event='stopped', step=5, sae_path=None, final_loss=0.5, "
         "evaluation=None, export={'format': 'none'})"
@@ -173,7 +174,7 @@ def test_a_supervisor_that_fails(
     def break_(*_: object) -> bool:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(supervisor.Attempt, "_stands_still", break_)
+    monkeypatch.setattr(supervisor.Group, "_stands_still", break_)
     training = run(a_training())
     assert (training.status, training.interruptions) == ("pending", 1)
     for _ in range(3):
@@ -267,16 +268,16 @@ def test_nobody_holds_the_pulse(fault: Fault, tmp_path: Path) -> None:
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        process.stdout.readline()
+    ) as started:
+        assert started.stdin
+        assert started.stdout
+        started.stdout.readline()
         for _ in range(8):  # longer than it waits for one
-            os.write(process.stdin.fileno(), b".")
+            os.write(started.stdin.fileno(), b".")
             time.sleep(0.25)
-            assert process.poll() is None
+            assert started.poll() is None
         with fault.timed("ended after, at a limit of 1 s"):
-            assert process.wait(30) == NO_PULSE
+            assert started.wait(30) == NO_PULSE
 
 
 def test_worker_was_frozen_for_a_minute(child: Install, fault: Fault) -> None:
@@ -295,10 +296,11 @@ def test_a_hung_run_is_stopped(
     hurried(monkeypatch, settings)
     child(SAY + "signal.signal(signal.SIGTERM, signal.SIG_IGN)\npoint(1)\ntime.sleep(600)")
 
-    def once_it_hangs(attempt: supervisor.Attempt) -> bool:
-        return attempt._silence.seconds > 1.5
+    def once_it_hangs(group: supervisor.Group) -> set[UUID]:
+        hangs = group._silence.seconds > 1.5
+        return {one.training_id for one in group.open} if hangs else set()
 
-    monkeypatch.setattr(supervisor.Attempt, "_stop_requested", once_it_hangs)
+    monkeypatch.setattr(supervisor.Group, "_stop_requested", once_it_hangs)
     with fault.timed("stopped after, at a limit of 3 s"):
         training = run(a_training())
     assert training.status == "stopped"

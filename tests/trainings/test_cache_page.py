@@ -19,7 +19,7 @@ from tests.cache_entry import identity
 from tests.people import somebody
 from tests.rows import a_training
 from trainings.cache import folder, spec
-from workers import supervisor
+from workers.attempt import run_spec
 from workers.engine.cache import Manifest, OpenEntry, write_shard
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home")]
@@ -142,12 +142,12 @@ def test_evictions_are_shown_newest_first(
 
 def test_training_is_told_where_and_how_much(settings: Any) -> None:
     settings.CACHE_LIMIT = 7 * 10**9
-    told = supervisor.run_spec(a_training(), 1).cache
+    told = run_spec(a_training(), 1).cache
     assert told is not None
     assert (told.folder, told.limit_bytes) == (Path(settings.HOME, "cache"), 7 * 10**9)
     settings.CACHE_LIMIT = 0
     assert spec() is None
-    assert supervisor.run_spec(a_training(), 1).cache is None
+    assert run_spec(a_training(), 1).cache is None
 
 
 def test_a_cache_that_is_off_says_so(

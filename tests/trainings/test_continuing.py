@@ -17,10 +17,10 @@ from tests.rows import a_tokenization, a_training, an_sae
 from trainings import continuing, wishes
 from trainings.forms import StartForm
 from trainings.models import LanguageModel, Rehearsal, Sae, Tokenization, Training
+from workers.attempt import run_spec
 from workers.engine.config import ConfigError, TrainingConfig
 from workers.rehearsal import RehearsalError, measure
 from workers.sae_facts import facts_of
-from workers.supervisor import run_spec
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home", "nudges")]
 NEW, API = "/trainings/new", "/api/v1/trainings"

@@ -59,20 +59,20 @@ def test_a_run_is_begun_by_a_worker_that_has_what_it_needs(child, me: Worker) ->
     child(FAILS)
     first = a_training(name="large", needs={"gpu_class": "h100", "gpu_memory_gb": 70}, priority=5)
     second = a_training(name="small")
-    assert supervisor.run_next("me") == str(second.pk)
-    assert supervisor.run_next("me") is None
+    assert supervisor.run_next("me") == [second.pk]
+    assert supervisor.run_next("me") == []
     Worker.objects.update(gpus=[GPU])
-    assert supervisor.run_next("me") == str(first.pk)
+    assert supervisor.run_next("me") == [first.pk]
 
 
 def test_a_run_on_several_gpus_is_begun_by_a_worker_that_has_as_many(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
     child(FAILS)
     run = a_training(hyperparameters={"gpus": 2})
-    assert supervisor.run_next("me") is None
+    assert supervisor.run_next("me") == []
     Worker.objects.update(gpus=[GPU])
-    assert supervisor.run_next("me") is None
+    assert supervisor.run_next("me") == []
     Worker.objects.update(gpus=[GPU, GPU])
-    assert supervisor.run_next("me") == str(run.pk)
+    assert supervisor.run_next("me") == [run.pk]
 
 
 def test_a_drained_worker_begins_nothing(child, me: Worker, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
@@ -81,21 +81,21 @@ def test_a_drained_worker_begins_nothing(child, me: Worker, tmp_path: Path) -> N
     job = SaeJob.objects.ask(sae, SaeJob.Kind.EVALUATE, sae.text)
     Worker.objects.drain([me.pk])
     fleet.look()
-    assert supervisor.run_next("me") is None
+    assert supervisor.run_next("me") == []
     actors.run_sae_job(str(job.pk))
     assert SaeJob.objects.get().status == "pending"
     Worker.objects.end_draining([me.pk])
     fleet.look()
-    assert supervisor.run_next("me") == str(run.pk)
+    assert supervisor.run_next("me") == [run.pk]
 
 
 def test_a_worker_knows_at_once_that_it_takes_work_again(child, me: Worker) -> None:  # type: ignore[no-untyped-def]
     child(FAILS)
     run = a_training()
     Worker.objects.drain([me.pk])
-    assert supervisor.run_next("me") is None
+    assert supervisor.run_next("me") == []
     Worker.objects.end_draining([me.pk])
-    assert supervisor.run_next("me") == str(run.pk)
+    assert supervisor.run_next("me") == [run.pk]
 
 
 def test_a_worker_that_begins_in_a_drained_place_knows_it_before_its_first_message(
@@ -117,18 +117,18 @@ def test_a_worker_of_another_version_begins_nothing(child, me: Worker) -> None: 
     child(FAILS)
     run = a_training()
     Release.objects.update_or_create(pk=1, defaults={"version": "9.0 (tables 99)"})
-    assert supervisor.run_next("me") is None
+    assert supervisor.run_next("me") == []
     assert "9.0 (tables 99)" in fleet.refusal()
     Release.objects.update(version=release.version())
-    assert supervisor.run_next("me") == str(run.pk)
+    assert supervisor.run_next("me") == [run.pk]
 
 
 def test_a_process_that_nobody_enlisted_does_what_it_is_told(child) -> None:  # type: ignore[no-untyped-def]
     child(FAILS)
     Release.objects.update_or_create(pk=1, defaults={"version": "9.0 (tables 99)"})
-    assert supervisor.run_next("a command") is None
+    assert supervisor.run_next("a command") == []
     run = a_training()
-    assert supervisor.run_next("a command") == str(run.pk)
+    assert supervisor.run_next("a command") == [run.pk]
 
 
 def test_migrate_says_of_which_version_the_database_is() -> None:

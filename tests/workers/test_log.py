@@ -13,7 +13,7 @@ import pytest
 
 from trainings import logs
 from workers import log
-from workers.log import Log
+from workers.log import Copying, Log
 
 
 @pytest.fixture
@@ -25,10 +25,11 @@ def path(tmp_path: Path) -> Path:
 def writing(path: Path) -> Iterator[tuple[Log, IO[bytes]]]:
     """A log and what its process would write to; both are closed at the end."""
     out, into = os.pipe()
-    with os.fdopen(out, "rb") as stream, closing(Log(path, stream)) as found:
+    with os.fdopen(out, "rb") as stream, closing(Log(path)) as found:
+        copying = Copying(stream, [found])
         with os.fdopen(into, "wb", buffering=0) as pipe:
             yield found, pipe
-        found.finish(30)
+        copying.finish(30)
 
 
 def entries(path: Path) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from tests.rows import FIGURES, a_rehearsal, a_training
 from tests.tiny import seed
 from tests.workers.test_supervisor import in_thread
 from trainings.models import Rehearsal, Tokenization
-from workers import rehearsal, supervisor
+from workers import fleet, process, rehearsal
 from workers.engine.config import Hyperparameters, TrainingConfig
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -35,7 +35,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Install:
     def install(body: str) -> None:
         script = tmp_path / "child.py"
         script.write_text("import json, os, signal, sys, time\n" + textwrap.dedent(body))
-        monkeypatch.setattr(supervisor, "ENGINE", (str(script),))
+        monkeypatch.setattr(process, "ENGINE", (str(script),))
 
     return install
 
@@ -131,7 +131,7 @@ def test_worker_that_shuts_down_leaves_the_measurement_to_the_next_one(
     child: Install, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     row, ending = a_rehearsal(CONFIG), threading.Event()
-    monkeypatch.setattr(supervisor, "shutting_down", ending)
+    monkeypatch.setattr(fleet, "shutting_down", ending)
     thread, pid = endless(tmp_path, child, row)
     ending.set()
     thread.join(30)

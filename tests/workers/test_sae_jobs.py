@@ -15,7 +15,7 @@ from tests.tiny import seed
 from tests.workers.test_rehearsal import Install, child, is_gone
 from tests.workers.test_supervisor import in_thread
 from trainings.models import Sae, SaeJob, Training
-from workers import sae_jobs, supervisor, sweeper
+from workers import fleet, sae_jobs, sweeper
 from workers.engine.features import FeatureTable
 from workers.recorder import Recorder
 
@@ -150,11 +150,11 @@ def test_a_worker_that_ends_leaves_the_job_to_the_next(
 ) -> None:
     job = ask(sae)
     thread, pid = endless(tmp_path, child, job)
-    supervisor.shutting_down.set()
+    fleet.shutting_down.set()
     try:
         thread.join(30)
     finally:
-        supervisor.shutting_down.clear()
+        fleet.shutting_down.clear()
     assert is_gone(pid)
     job.refresh_from_db()
     assert (job.status, job.interruptions) == ("pending", 0)

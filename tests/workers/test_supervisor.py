@@ -15,7 +15,8 @@ from tests.conftest import wait_for
 from tests.rows import a_training
 from trainings import live
 from trainings.models import Training
-from workers import supervisor
+from workers import fleet, process, supervisor
+from workers.attempt import run_spec
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -46,7 +47,7 @@ def child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path):  # type:
     def install(body: str) -> None:
         script = tmp_path / "child.py"
         script.write_text(STARTED + textwrap.dedent(body), encoding="utf-8")
-        monkeypatch.setattr(supervisor, "ENGINE", (str(script),))
+        monkeypatch.setattr(process, "ENGINE", (str(script),))
 
     return install
 
@@ -56,8 +57,8 @@ def test_a_worker_takes_the_first_of_the_queue_whichever_it_was_told_of(child) -
     a_training(name="later"), a_training(name="urgent", priority=10)
     held = a_training(name="held elsewhere", priority=20, status="running")
     found = [supervisor.run_next("worker") for _ in range(3)]
-    runs = [Training.objects.get(pk=pk).name for pk in found if pk]
-    assert (runs, found[-1]) == (["urgent", "later"], None)
+    runs = [Training.objects.get(pk=pk).name for pks in found for pk in pks]
+    assert (runs, found[-1]) == (["urgent", "later"], [])
     held.refresh_from_db()
     assert held.attempt == 0
 
@@ -127,7 +128,7 @@ def test_a_worker_that_shuts_down_leaves_the_run_to_the_next_one(
     child(STOPPED + "signal.pause()")
     ending = threading.Event()
     ending.set()
-    monkeypatch.setattr(supervisor, "shutting_down", ending)
+    monkeypatch.setattr(fleet, "shutting_down", ending)
     assert run(a_training()).status == "pending"
 
 
@@ -157,13 +158,13 @@ def test_an_attempt_resumes_from_its_own_line_of_checkpoints(home: Path) -> None
         training.checkpoints.create(
             attempt=attempt, step=step, path=f"/{attempt}/{step}", size_bytes=1, sha256="x"
         )
-    spec = supervisor.run_spec(training, 3)
+    spec = run_spec(training, 3)
     assert [str(p) for p in spec.resume_from] == ["/2/200", "/2/100"]
     assert spec.ranks == 1
 
 
 def test_a_run_on_several_gpus_is_one_of_as_many_ranks(home: Path) -> None:
-    assert supervisor.run_spec(a_training(hyperparameters={"gpus": 4}), 1).ranks == 4
+    assert run_spec(a_training(hyperparameters={"gpus": 4}), 1).ranks == 4
 
 
 def _text(path: Path) -> str:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import threading
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from .config import RunSpec
+from .config.members import read_members
 from .events import Ended, Event, Failed, Paused
 from .leaving import Leaving
 from .prepared import Entry
@@ -18,16 +16,6 @@ from .train import train_together
 from .voice import Voice
 
 log = logging.getLogger(__name__)
-
-MEMBERS = "members.json"
-_RUN_DIRS = TypeAdapter(list[Path])
-
-
-def write(folder: Path, run_dirs: list[Path]) -> None:
-    """Name the run folders of a group, in its own folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps([str(run_dir) for run_dir in run_dirs], indent=1)
-    (folder / MEMBERS).write_text(text, encoding="utf-8")
 
 
 def sweep(
@@ -68,9 +56,7 @@ def sweep(
 
 
 def _entries(folder: Path, leaving: Leaving) -> list[Entry]:
-    """Each run folder; paths that are not absolute begin at the group's own folder."""
-    named = _RUN_DIRS.validate_json((folder / MEMBERS).read_bytes())
-    run_dirs = [folder / path for path in named]
+    run_dirs = read_members(folder)
     specs = [RunSpec.read(run_dir) for run_dir in run_dirs]
     return [
         Entry(spec, run_dir, leaving.asks(spec.training_id))
