@@ -205,6 +205,10 @@ class Footprint:
         return (residuals + self.parameters // 2) * _FLOAT32
 
 
+class TooLarge(TrainingError):
+    """It does not fit into memory, however it is cut."""
+
+
 @dataclass(frozen=True)
 class Preflight:
     """`peak_bytes` is told of this process at its largest; `warning` is empty where all is well."""
@@ -234,7 +238,7 @@ class _Place:
 def preflight(run: Footprint) -> Preflight:
     """Compare what the run needs with what there is; choose the first cut that fits.
 
-    Raises `TrainingError` with the figures where it cannot fit however it is cut.
+    Raises `TooLarge` with the figures where it cannot fit however it is cut.
     """
     places = list(_places(run))
     shares = {cut: max((p.share(run, cut) for p in places), default=0.0) for cut in _cuts(run)}
@@ -243,7 +247,7 @@ def preflight(run: Footprint) -> Preflight:
     need = run.need(cut)
     log.info("Reckoned %s for %s; there is %s.", need, cut, places)
     if shares[cut] > 1 + _ERROR:
-        raise TrainingError(_sentence("does not suffice", run, cut, places))
+        raise TooLarge(_sentence("does not suffice", run, cut, places))
     tight = shares[cut] > 1 - _ERROR
     warning = _sentence("is tight", run, cut, places) if tight else ""
     peak = machine.held_bytes() + need.host(run.device)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, nullcontext
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -17,14 +16,13 @@ from .activations import StopRequested
 from .agreement import check_formats, check_reading, check_specs
 from .asked import Asked
 from .config import RunSpec, warnings
+from .fit import Sized, check_disk, fitting, sized
 from .guard import Failing, Guard, Of, of
-from .language_model import dtype_name, held_dtype, settled_dtype
 from .member import Member
-from .model import model_size
-from .preflight import Footprint, Preflight, preflight, room_on_disk
+from .preflight import Preflight
 from .prepared import Entry, Prepared
 from .ranks import ALONE, Ranks
-from .source import Formats, Source
+from .source import Source
 
 
 def train(
@@ -73,19 +71,20 @@ def train_together(
         return
     check_reading([(entry.spec, one) for entry, one in asked])
 
-    # Whether it can fit, before anything large is loaded.
-    footprints = _footprints(asked, ranks)
-    fits = _agreed(preflight(Footprint.together(footprints)), ranks)
+    # Whether they can fit, before anything large is loaded.
+    wanted, fits = yield from fitting(sized(asked, ranks), guard, ranks)
+    if fits is None:
+        return
     if fits.warning:
-        for entry, _ in asked:
-            yield entry.training_id, events.Warned(step=0, code="memory", message=fits.warning)
+        for one in wanted:
+            yield one.entry.training_id, events.Warned(step=0, code="memory", message=fits.warning)
 
     # The SAEs; where a checkpoint verifies, go on from it. Then what is read for all of them.
-    prepared = yield from _prepared(asked, footprints, guard, fits, ranks)
+    prepared = yield from _prepared(wanted, guard, fits, ranks)
     if not prepared:
         return
     check_formats([one.formats for one in prepared])
-    _room_on_disk(prepared)
+    check_disk(prepared)
     live: list[Member] = []
 
     def stops() -> bool:
@@ -130,44 +129,13 @@ def _asked_by(spec: RunSpec, ranks: Ranks) -> Generator[events.Event, None, Aske
     return asked
 
 
-def _footprints(asked: Sequence[tuple[Entry, Asked]], ranks: Ranks) -> list[Footprint]:
-    """Of each; they agree on what is read, and so in number formats and the model."""
-    entry, first = asked[0]
-    h, device = first.plan.hyperparameters, first.device
-    name = ranks.told(dtype_name(settled_dtype(h.dtype, device)))
-    dtype, held = Formats.named({"dtype": name, "held": dtype_name(held_dtype(h.dtype))})
-    size = model_size(entry.spec.model_path, first.facts.d_model, first.plan.deepest_layer)
-    shares = [replace(one.plan, d_sae=-(-one.plan.d_sae // ranks.count)) for _, one in asked]
-    usable = first.split.n_usable
-    return [Footprint(share, size, usable, device, dtype, held, ranks.count) for share in shares]
-
-
-def _agreed(fits: Preflight, ranks: Ranks) -> Preflight:
-    """What fits on every rank."""
-    count, waits = ranks.most(fits.micro_batches), ranks.any(not fits.reads_ahead)
-    return replace(fits, micro_batches=count, reads_ahead=not waits)
-
-
-def _room_on_disk(prepared: Sequence[Prepared]) -> None:
-    """For those that begin: what others go on from is safe, and their next checkpoint looks for
-    itself."""
-    fresh = [one for one in prepared if one.resumed_from is None]
-    if fresh:
-        wanted = Footprint.together([one.footprint for one in fresh])
-        room_on_disk(wanted, fresh[0].entry.run_dir)
-
-
 def _prepared(
-    asked: Sequence[tuple[Entry, Asked]],
-    footprints: Sequence[Footprint],
-    guard: Guard,
-    fits: Preflight,
-    ranks: Ranks,
+    wanted: Sequence[Sized], guard: Guard, fits: Preflight, ranks: Ranks
 ) -> Generator[Of, None, list[Prepared]]:
     found = []
-    for (entry, one), footprint in zip(asked, footprints, strict=True):
-        work = Prepared.of(entry, one, footprint, fits, ranks)
-        made = yield from guard(entry.training_id, work)
+    for one in wanted:
+        work = Prepared.of(one.entry, one.asked, one.footprint, fits, ranks)
+        made = yield from guard(one.entry.training_id, work)
         if made:
             found.append(made)
     return found
