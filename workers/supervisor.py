@@ -76,11 +76,12 @@ def _see_through(claimed: dict[UUID, int], on_event: Told) -> None:
     rows = Training.objects.select_related("model", "dataset", "tokenization").in_bulk(claimed)
     with ExitStack() as logs:
         begun = []
-        for pk, training in rows.items():  # one that was deleted meanwhile has no row
-            if made := _made(training, claimed[pk], on_event):
+        for pk, attempt in claimed.items():
+            training = rows.get(pk)  # none, if it was deleted meanwhile
+            if training and (made := _made(training, attempt, on_event)):
                 logs.enter_context(closing(made.log))
                 begun.append(made)
-                logger.info("Attempt %s of %s (%s) starts", claimed[pk], training.name, pk)
+                logger.info("Attempt %s of %s (%s) starts", attempt, training.name, pk)
         if not begun:
             return
         group = Group(begun)

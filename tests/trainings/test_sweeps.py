@@ -85,7 +85,7 @@ def test_its_trainings_are_queued_at_once_and_asked_for_twice_they_are_there_onc
         name="again", source=source, asked=asked, made=members, pk=sweep.pk
     )
     assert (again, created) == (sweep, False)
-    runs = list(sweep.trainings.order_by("created_at"))
+    runs = list(sweep.trainings.order_by("hyperparameters__l1_alpha"))
     assert [run.name for run in runs] == ["alphas l1_alpha 0.001", "alphas l1_alpha 0.002"]
     assert sweeps.own_names(runs) == ["l1_alpha"]
     assert {run.status for run in runs} == {"pending"}
@@ -105,7 +105,7 @@ def test_members_are_added_that_read_the_same() -> None:
 
 def test_whoever_claims_one_claims_all_that_stand_near_it() -> None:
     sweep = a_sweep(l1_alpha=[0.001, 0.002, 0.003, 0.004])
-    first, second, third, fourth = sweep.trainings.order_by("created_at")
+    first, second, third, fourth = sweep.trainings.order_by("hyperparameters__l1_alpha")
     steps = first.num_steps
     for run, step in ((first, steps // 20), (third, steps // 2)):
         run.checkpoints.create(step=step, attempt=1, path=f"/{run.pk}", size_bytes=1, sha256="")
