@@ -129,6 +129,11 @@ class Lab:
         begin = "import json\nfrom trainings.models import *\nfrom trainings.needs import Needs\n"
         return json.loads(self.studio.python(begin + code))
 
+    def id_of(self, name: str) -> str:
+        """Of the training of this name."""
+        found: str = self.ask(f"print(json.dumps(str(Training.objects.get(name={name!r}).pk)))")
+        return found
+
     def runs(self, name: str) -> dict[str, Any]:
         """What the row of the training of this name says."""
         columns = (

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.hosts.lab import Lab, lab, why_not
-from tests.studio import RECIPE, wait_for
+from tests.studio import RECIPE, child_of, wait_for
 from workers.release import version
 
 REASON = why_not()
@@ -59,6 +59,21 @@ def start(here: Lab, name: str, needs: dict[str, Any] | None = None, **changes: 
         f" config=c, needs=Needs(**{needs or {}!r}))\n"
         "print(json.dumps(str(run.pk)))"
     )
+
+
+def sweep(here: Lab, name: str, varied: str, values: list[float], **changes: Any) -> list[str]:
+    """The names of its trainings."""
+    steps = {**RECIPE, "checkpoint_interval": 1000, "log_interval": 10, **changes}
+    found: list[str] = here.ask(
+        "from trainings import sweeps\n"
+        f"base = dict(architecture='standard', layer=1, hyperparameters={steps!r})\n"
+        f"asked = sweeps.Asked(base, {{{varied!r}: {values!r}}})\n"
+        "source = Tokenization.objects.get()\n"
+        "made = sweeps.members(asked, source)\n"
+        f"sweep, _ = sweeps.start(name={name!r}, source=source, asked=asked, made=made)\n"
+        "print(json.dumps(list(sweep.trainings.order_by('name').values_list('name', flat=True))))"
+    )
+    return found
 
 
 def under_way(here: Lab, name: str, attempt: int = 1) -> dict[str, Any]:
@@ -129,6 +144,28 @@ def test_a_host_that_is_drained_hands_its_run_over(some: Lab) -> None:
     assert some.runs("elsewhere")["host"] not in (first["host"], second["host"])
     some.studio.manage("workers", "--take", first["host"])
     assert stopped(some, "handed over")["attempt"] == 2
+
+
+def test_a_sweep_is_trained_by_one_process_and_moves_as_a_whole(some: Lab) -> None:
+    names = sweep(some, "sweep", "l1_alpha", [0.0005, 0.001, 0.002], num_steps=100_000)
+    first = [under_way(some, name) for name in names]
+    assert len({run["worker"] for run in first}) == 1
+    # The one process has the folder of one of them.
+    assert len([name for name in names if child_of(some.id_of(name))]) == 1
+
+    # One leaves it, and the others go on.
+    assert stopped(some, names[1])["attempt"] == 1
+    others = (names[0], names[2])
+    assert {some.runs(name)["status"] for name in others} == {"running"}
+
+    some.studio.manage("workers", "--drain", first[0]["host"])
+    second = [under_way(some, name, attempt=2) for name in others]
+    assert len({run["worker"] for run in second}) == 1
+    assert second[0]["host"] != first[0]["host"]
+    assert all(run["run_facts"]["resumed_from"] >= 1000 for run in second)
+    some.studio.manage("workers", "--take", first[0]["host"])
+    for name in others:
+        stopped(some, name)
 
 
 def test_a_host_of_another_version_begins_nothing(some: Lab) -> None:
