@@ -11,7 +11,7 @@ from uuid import UUID
 
 from django.db import OperationalError, connection
 
-from trainings import cache, nudge
+from trainings import cache
 from trainings.models import Checkpoint, Training
 from workers.engine.config import RunSpec
 from workers.engine.events import in_words
@@ -36,7 +36,8 @@ WISHES = {
 class Attempt:
     """What the process that trains says of one training, and what is written of that.
 
-    `final` is the last word on it, once there is one; `told` what it was asked.
+    `final` is the last word on it, once there is one; `told` what it was asked; `waits` whether it
+    was queued again for another worker to go on.
     """
 
     def __init__(self, training: Training, attempt: int, on_event: Callable[[Event], None]) -> None:
@@ -46,6 +47,7 @@ class Attempt:
         self.on_event = on_event
         self.final: Event | None = None
         self.told: signal.Signals | None = None
+        self.waits = False
         self._phase, self._step = "starting", training.current_step
         clear_leftovers(training)
         run_spec(training, attempt).write(self.folder)
@@ -127,8 +129,7 @@ class Attempt:
         if self.final["event"] == "interrupted":
             self.recorder.interrupt(self.final["error"])
         if self.final["event"] == "paused":
-            self.recorder.hand_back()
-            nudge.run(self.training_id)
+            self.waits = self.recorder.hand_back()
 
     def _not_yet(self, error: OperationalError) -> None:
         """A locked or restarting database: the events stay here until it is back. A connection

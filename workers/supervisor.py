@@ -21,6 +21,7 @@ from uuid import UUID
 
 from django.db import OperationalError, connection
 
+from trainings import nudge
 from trainings.models import Training
 from workers.engine.config.members import write_members
 from workers.engine.voice import PULSE
@@ -150,9 +151,11 @@ class Group:
                 process.end(child)
                 copying.finish(LOG_PATIENCE)
             returncode = child.wait()
-        for one in tuple(self.open):
+        ended = tuple(self.open)
+        for one in ended:
             one.close(returncode, self._hung)
             self.open.remove(one)
+        _pass_on(ended)
 
     def _spawned(self) -> subprocess.Popen[str]:
         first, *others = self.open
@@ -194,10 +197,11 @@ class Group:
         """Those that ended while others go on are free: nobody need wait for the rest."""
         if not self._live:
             return
-        for one in [one for one in self.open if one.final is not None]:
-            if one.settled():
-                one.log.close()
-                self.open.remove(one)
+        ended = [one for one in self.open if one.final is not None and one.settled()]
+        for one in ended:
+            one.log.close()
+            self.open.remove(one)
+        _pass_on(ended)
 
     def _pulse(self, child: subprocess.Popen[str]) -> None:
         """Tell the child that it is watched."""
@@ -311,6 +315,13 @@ class Group:
             return self._live
         named = self._all.get(str(training_id))
         return [named] if named in self._live else []
+
+
+def _pass_on(ended: Iterable[Attempt]) -> None:
+    """Once all of them wait, so that whoever takes one takes all: tell a worker."""
+    for one in ended:
+        if one.waits:
+            nudge.run(one.training_id)
 
 
 def _stop(one: Attempt) -> bytes:
