@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,17 @@ def test_the_card_invents_nothing(saved: Path, tmp_path: Path) -> None:
     assert "A sparse autoencoder, with 96 latents" in text
     assert "It was not evaluated." in text
     assert "No licence was given" in text
+
+
+@pytest.mark.parametrize(("trained_here", "words"), [(True, "Held-out tokens"), (False, "Tokens")])
+def test_only_what_was_trained_here_is_known_to_be_measured_on_held_out_tokens(
+    saved: Path, tmp_path: Path, trained_here: bool, words: str
+) -> None:
+    facts = replace(FACTS, evaluation={"tokens": 4096}, tokens=256_000 if trained_here else 0)
+    export_saved(saved, Format.SAELENS, tmp_path / "out", facts)
+    text = card(tmp_path / "out")[1]
+    assert f"| {words}" in text
+    assert ("Held-out" in text) is trained_here
 
 
 def test_a_card_without_splicing_says_that_it_is_missing(saved: Path, tmp_path: Path) -> None:

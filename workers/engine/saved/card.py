@@ -21,7 +21,7 @@ from .sae import SavedSae
 _LIBRARIES = {Format.SAELENS: "saelens", Format.SPARSIFY: "sparsify"}
 # What an evaluation may tell, and what it is called.
 _NUMBERS = {
-    "tokens": "Held-out tokens",
+    "tokens": "Tokens measured on",
     "fvu": "Fraction of variance unexplained (FVU)",
     "fvu_skip": "FVU of the skip connection alone",
     "explained_variance": "Explained variance",
@@ -65,7 +65,7 @@ def markdown(
         f"# {escaped(facts.name)}\n\n{_introduction(facts, sae)}",
         f"## Loading it\n\n```python\n{loading_snippet(format, place, source)}\n```",
         _equations(sae),
-        _section("Evaluation", _table(_numbers(facts.evaluation))),
+        _section("Evaluation", _table(_numbers(facts))),
         _section("Each layer", _by_layer(facts.evaluation)),
         _section("Training", _training(facts)),
         _section("Hyperparameters", _table(_hyperparameters(facts.hyperparameters))),
@@ -153,9 +153,11 @@ def _equations(sae: SavedSae) -> str:
     )
 
 
-def _numbers(evaluation: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def _numbers(facts: Facts) -> Iterator[tuple[str, str]]:
     for name, title in _NUMBERS.items():
-        value = evaluation.get(name)
+        value = facts.evaluation.get(name)
+        if name == "tokens" and facts.tokens:  # known only of what was trained here
+            title = "Held-out tokens"
         if isinstance(value, int | float) and not isinstance(value, bool):
             yield title, f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
