@@ -56,7 +56,7 @@ def seed(*, context_length: int = 64) -> None:
     from django.conf import settings
 
     from trainings.models import Dataset, LanguageModel, Tokenization
-    from workers.engine.tokens import tokenize
+    from workers.engine.tokenize import tokenize
 
     model = LanguageModel.objects.create(
         name="tiny-llama",

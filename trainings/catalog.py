@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import shutil
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from django.db import IntegrityError, transaction
@@ -33,9 +32,10 @@ def register(form: ModelForm[Any], owner: Any) -> Prepared | None:
     return row
 
 
-def _remove_files(folder: Path) -> None:
+def _remove_files(row: Prepared) -> None:
     """The row is gone; what stays of its files is said in the log, and `prune` finds it."""
-    shutil.rmtree(folder, onerror=_log_left)
+    for folder in (row.folder, row.kept_folder):
+        shutil.rmtree(folder, onerror=_log_left)
 
 
 def _log_left(_function: object, path: str, error: Any) -> None:
@@ -60,7 +60,7 @@ def remove(row: Prepared) -> str:
             idle = rows.select_for_update().filter(pk=row.pk).exclude(status=Status.RUNNING)
             deleted = bool(idle.values_list("pk")) and bool(rows.filter(pk=row.pk).delete()[0])
             if deleted:
-                transaction.on_commit(partial(_remove_files, row.folder))
+                transaction.on_commit(partial(_remove_files, row))
     except IntegrityError:  # used since before, or since a moment ago
         return f"{row} is in use and was not deleted."
     return "" if deleted else f"{row} is being prepared; wait until it ends."

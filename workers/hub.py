@@ -150,17 +150,38 @@ def pinned(dataset: Dataset) -> str:
     return str(info.sha)
 
 
-def stream(dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Rows of a dataset as they come over the network. Raises `HubError`."""
-    from datasets.exceptions import DatasetsError
+class Stream:
+    """Rows of a dataset as they come over the network; nothing is kept of them.
 
-    try:
-        with refusals("dataset", dataset.location, dataset.revision):
-            yield from _rows(dataset)
-    except (DatasetsError, ValueError, RuntimeError, NotImplementedError) as error:
-        # The library's own words name the subsets and splits there are.
-        reason = str(error).strip().splitlines()[0]
-        raise HubError(f"The dataset {dataset.location} cannot be read: {reason}") from error
+    `state`, of an earlier one, is where it goes on, with nothing fetched again but the part of the
+    file that the place lies in. Reading raises `HubError`.
+    """
+
+    def __init__(self, dataset: Dataset, state: dict[str, Any] | None = None) -> None:
+        self._dataset, self._begin = dataset, state
+        self._rows: Any = None
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        from datasets.exceptions import DatasetsError
+
+        dataset = self._dataset
+        try:
+            with refusals("dataset", dataset.location, dataset.revision):
+                self._rows = _rows(dataset)
+                if self._begin is not None:
+                    self._rows.load_state_dict(self._begin)
+                yield from self._rows
+        except (DatasetsError, ValueError, RuntimeError, NotImplementedError) as error:
+            # The library's own words name the subsets and splits there are.
+            reason = str(error).strip().splitlines()[0]
+            raise HubError(f"The dataset {dataset.location} cannot be read: {reason}") from error
+
+    def state(self) -> dict[str, Any] | None:
+        """As JSON: where the row begins that comes after those that were read."""
+        if self._rows is None:
+            return self._begin
+        found: dict[str, Any] = self._rows.state_dict()
+        return found
 
 
 def _rows(dataset: Dataset) -> Any:

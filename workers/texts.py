@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -22,14 +23,73 @@ class TextError(Exception):
     """A text cannot be read; the message is a sentence for the researcher."""
 
 
-def texts(dataset: Dataset) -> Iterator[str]:
-    """The non-empty documents of a dataset in their order. Raises `TextError`."""
-    if dataset.source == Dataset.Source.HUB:
-        values = (row.get(dataset.text_column) for row in hub.stream(dataset))
-        return _documents(values, dataset.text_column)
-    if dataset.source == Dataset.Source.DEMO:
-        return read(dataset.folder / "text.jsonl", "text")
-    return read(local_file(dataset.location), dataset.text_column)
+class Texts:
+    """The non-empty documents of a dataset in their order, each time anew or on from a place.
+
+    `documents` counts those that were given out, those before the place included. Reading raises
+    `TextError`, or of the hub `HubError`.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self._place: dict[str, Any] = {"rows": 0, "documents": 0, "stream": None}
+        self._stream: hub.Stream | None = None
+        self._rows = self.documents = 0
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the text is; where it has changed, a place in it means nothing."""
+        dataset = self._dataset
+        named = ("source", "location", "subset", "split", "revision", "text_column")
+        found = {name: getattr(dataset, name) for name in named}
+        if dataset.source == Dataset.Source.HUB:
+            return found
+        file = self._file().stat()
+        return found | {"bytes": file.st_size, "changed": file.st_mtime_ns}
+
+    def place(self) -> dict[str, Any]:
+        stream = self._stream.state() if self._stream else None
+        return {"rows": self._rows, "documents": self.documents, "stream": stream}
+
+    def go_on(self, place: dict[str, Any]) -> None:
+        self._place = place
+
+    def __iter__(self) -> Iterator[str]:
+        self._rows, self.documents = self._place["rows"], self._place["documents"]
+        column = self._dataset.text_column
+        if self._dataset.source == Dataset.Source.HUB:
+            self._stream = hub.Stream(self._dataset, self._place["stream"])
+            values = (row.get(column) for row in self._stream)
+            return self._documents(values)
+        if self._dataset.source == Dataset.Source.DEMO:
+            column = "text"
+        return self._local(self._file(), column)
+
+    def _file(self) -> Path:
+        if self._dataset.source == Dataset.Source.DEMO:
+            return self._dataset.folder / "text.jsonl"
+        return local_file(self._dataset.location)
+
+    def _local(self, path: Path, column: str) -> Iterator[str]:
+        """Rows of a table, JSON objects by line, or paragraphs of a text."""
+        kinds = {".parquet": _parquet, ".arrow": _arrow, ".txt": _paragraphs}
+        rows = kinds.get(path.suffix, _json_lines)(path, column)
+        try:
+            yield from self._documents(itertools.islice(rows, self._place["rows"], None))
+        except (OSError, UnicodeDecodeError) as error:
+            raise TextError(f"{path.name} cannot be read: {error}.") from error
+
+    def _documents(self, values: Iterable[Any]) -> Iterator[str]:
+        for value in values:
+            self._rows += 1
+            if value is not None and not isinstance(value, str):
+                raise TextError(
+                    f"Row {self._rows:,} holds {type(value).__name__} and not text in column "
+                    f"{self._dataset.text_column!r}."
+                )
+            if value and not value.isspace():
+                self.documents += 1
+                yield value
 
 
 def local_file(location: str) -> Path:
@@ -41,26 +101,6 @@ def local_file(location: str) -> Path:
     if not path.is_file() or path.suffix not in SUFFIXES:
         raise TextError(f"{path.name} is not a text that can be read: {', '.join(SUFFIXES)}.")
     return path
-
-
-def read(path: Path, column: str) -> Iterator[str]:
-    """Documents of one file: rows of a table, JSON objects by line, or paragraphs of a text."""
-    kinds = {".parquet": _parquet, ".arrow": _arrow, ".txt": _paragraphs}
-    rows = kinds.get(path.suffix, _json_lines)
-    try:
-        yield from _documents(rows(path, column), column)
-    except (OSError, UnicodeDecodeError) as error:
-        raise TextError(f"{path.name} cannot be read: {error}.") from error
-
-
-def _documents(values: Iterable[Any], column: str) -> Iterator[str]:
-    for number, value in enumerate(values, start=1):
-        if value is not None and not isinstance(value, str):
-            raise TextError(
-                f"Row {number:,} holds {type(value).__name__} and not text in column {column!r}."
-            )
-        if value and not value.isspace():
-            yield value
 
 
 def _paragraphs(path: Path, column: str) -> Iterator[str]:

@@ -21,7 +21,7 @@ from workers.engine.bench.steps import Case, Runner
 from workers.engine.bench.timing import in_turns
 from workers.engine.config import Architecture
 from workers.engine.sae.gpu import steps
-from workers.engine.tokens import tokenize
+from workers.engine.tokenize import tokenize
 
 B, D, F, K, LAYER = 4096, 2304, 18432, 64, 12
 WORDS, CONTEXT = 32_000, 256

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from workers.engine.config import CacheSpec, Hyperparameters, RunSpec, TrainingConfig
-from workers.engine.tokens import Tokens, tokenize
+from workers.engine.tokenize import tokenize
+from workers.engine.tokens import Tokens
 
 WIDTH, LAYERS, VOCABULARY, CONTEXT = 32, 4, 256, 64
 FAMILIES = ("llama", "gpt2", "gpt_neox", "gemma2")

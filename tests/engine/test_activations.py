@@ -13,7 +13,8 @@ from workers.engine.forward import Forward
 from workers.engine.language_model import LanguageModel, Site
 from workers.engine.order import Groups, Order, Part, Position, Side, Split
 from workers.engine.stream import Stream
-from workers.engine.tokens import TokenizeError, Tokens, tokenize
+from workers.engine.tokenize import tokenize
+from workers.engine.tokens import TokenizeError, Tokens
 
 CPU = torch.device("cpu")
 BATCH, GROUP = 100, 5

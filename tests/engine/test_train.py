@@ -16,7 +16,8 @@ from workers.engine.config import Plan, RunSpec
 from workers.engine.export import reconstruct
 from workers.engine.failure import TrainingError
 from workers.engine.state import State
-from workers.engine.tokens import TokenizeError, tokenize
+from workers.engine.tokenize import tokenize
+from workers.engine.tokens import TokenizeError
 from workers.engine.train import train
 
 MakeSpec = Callable[..., RunSpec]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from dramatiq.brokers.redis import RedisBroker
 from tests.conftest import wait_for
 from tests.rows import a_training
 from tests.sources import a_dataset, a_model, a_ready_pair, a_waiting_tokenization, model_folder
+from trainings import catalog
 from trainings.models import LanguageModel, Tokenization, Training
 from workers import broker
 from workers.catalog import job, prepare
 from workers.catalog.job import Job, LeaseLost
 from workers.engine.tokens import Tokens
+from workers.texts import TextError, Texts
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -272,3 +276,45 @@ def test_failed_row_can_be_tried_again(roots: Path) -> None:
     model_folder(roots)
     assert LanguageModel.objects.retry(model.pk)
     assert prepared(model).status == "ready"
+
+
+@pytest.fixture
+def broken_off(roots: Path, monkeypatch: pytest.MonkeyPatch) -> Tokenization:
+    """One whose text broke off after ten documents, most of them read and marked."""
+    monkeypatch.setattr("workers.engine.tokenize.KEEP_EVERY", -1.0)
+    monkeypatch.setattr("workers.engine.tokenize._CHARACTERS_AT_ONCE", 10)
+    (roots / "text.txt").write_text("\n\n".join(f"w{n} w{n + 1} w{n + 2}" for n in range(30)))
+    model, dataset = prepared(a_model(model_folder(roots))), prepared(a_dataset(roots / "text.txt"))
+    tokenization = a_waiting_tokenization(model, dataset, context_length=8)
+    whole = Texts.__iter__
+
+    def breaks(self: Texts) -> Iterator[str]:
+        for text in whole(self):
+            if self.documents == 10:
+                raise TextError("The network is gone.")
+            yield text
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Texts, "__iter__", breaks)
+        assert prepared(tokenization).status == "failed"
+    return tokenization
+
+
+def test_a_tokenization_that_was_broken_off_goes_on_when_it_is_prepared_again(
+    broken_off: Tokenization,
+) -> None:
+    assert remains(broken_off) == [f"{broken_off.pk}.kept"]
+    assert catalog.prepare_again(broken_off)
+    told: list[str] = []
+    again = prepared(broken_off, on_progress=lambda share, note: told.append(note))
+    assert again.status == "ready"
+    assert re.search(r"of (9|1\d) documents", told[0]), told[0]
+    assert remains(again) == [str(again.pk)]
+    at_once = a_waiting_tokenization(again.model, again.dataset, context_length=8, bos="always")
+    assert prepared(at_once).status == "ready"
+    assert Tokens.open(again.folder).ids.tolist() == Tokens.open(at_once.folder).ids.tolist()
+
+
+def test_what_was_kept_goes_with_its_row(broken_off: Tokenization) -> None:
+    assert catalog.remove(broken_off) == ""
+    wait_for(lambda: not remains(broken_off), "the files to be gone")

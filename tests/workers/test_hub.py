@@ -12,7 +12,7 @@ import pytest
 from tests.sources import a_dataset, a_model, model_folder
 from workers import hub as hub_module
 from workers.catalog import prepare
-from workers.texts import texts
+from workers.texts import Texts
 
 from .fake_hub import COMMIT, FakeHub
 
@@ -128,7 +128,19 @@ def test_same_commit_is_not_kept_twice(served: Path) -> None:
 def test_dataset_is_pinned_and_its_rows_are_streamed(words: Path) -> None:
     dataset = prepared(a_dataset("owner/words", source="hub"))
     assert (dataset.status, dataset.revision) == ("ready", COMMIT)
-    assert list(texts(dataset)) == [f"w1 w{i}" for i in range(20)]
+    assert list(Texts(dataset)) == [f"w1 w{i}" for i in range(20)]
+
+
+def test_a_stream_goes_on_where_it_was_broken_off(words: Path) -> None:
+    dataset = prepared(a_dataset("owner/words", source="hub"))
+    begun, read = Texts(dataset), []
+    for text in begun:
+        read.append(text)
+        if len(read) in (1, 7, 20):
+            rest = Texts(dataset)
+            rest.go_on(json.loads(json.dumps(begun.place())))
+            assert [*read, *rest] == [f"w1 w{i}" for i in range(20)]
+            assert rest.documents == 20
 
 
 @pytest.mark.parametrize(

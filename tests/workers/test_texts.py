@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from pyarrow import ipc, parquet
 from tests.sources import a_dataset
 from trainings.models import Dataset
 from workers.catalog import prepare
-from workers.texts import TextError, texts
+from workers.texts import TextError, Texts
 
 TABLE = pa.table({"body": ["one", None, "  ", "two"], "n": [1, 2, 3, 4]})
 
@@ -54,7 +55,7 @@ def test_documents_come_in_order_without_the_empty_ones(
     roots: Path, name: str, write: Callable[[Path], None]
 ) -> None:
     write(roots / name)
-    assert list(texts(unsaved(roots / name))) == ["one", "two"]
+    assert list(Texts(unsaved(roots / name))) == ["one", "two"]
 
 
 @pytest.mark.parametrize(("name", "write"), KINDS)
@@ -63,12 +64,12 @@ def test_missing_column_is_said_with_those_there_are(
 ) -> None:
     write(roots / name)
     with pytest.raises(TextError, match=r"no column 'text'.*body"):
-        list(texts(unsaved(roots / name, "text")))
+        list(Texts(unsaved(roots / name, "text")))
 
 
 def test_blank_lines_part_the_documents_of_a_plain_text(roots: Path) -> None:
     (roots / "a.txt").write_text("one\nmore\n\n\ntwo\n")
-    assert [text.split() for text in texts(unsaved(roots / "a.txt"))] == [["one", "more"], ["two"]]
+    assert [text.split() for text in Texts(unsaved(roots / "a.txt"))] == [["one", "more"], ["two"]]
 
 
 def test_endless_paragraph_is_cut_and_nothing_of_it_lost(
@@ -77,7 +78,7 @@ def test_endless_paragraph_is_cut_and_nothing_of_it_lost(
     monkeypatch.setattr("workers.texts._LONGEST_PARAGRAPH", 10)
     lines = [f"line {i}\n" for i in range(10)]
     (roots / "a.txt").write_text("".join(lines))
-    found = list(texts(unsaved(roots / "a.txt")))
+    found = list(Texts(unsaved(roots / "a.txt")))
     assert len(found) > 1
     assert "".join(found) == "".join(lines)
 
@@ -99,14 +100,35 @@ def test_broken_text_is_refused_with_a_sentence(
 ) -> None:
     (roots / name).write_bytes(content)
     with pytest.raises(TextError, match=expected):
-        list(texts(unsaved(roots / name)))
+        list(Texts(unsaved(roots / name)))
+
+
+@pytest.mark.parametrize(("name", "write"), KINDS)
+def test_a_text_is_read_on_from_any_place(
+    roots: Path, name: str, write: Callable[[Path], None]
+) -> None:
+    write(roots / name)
+    begun, read = Texts(unsaved(roots / name)), []
+    for text in begun:
+        read.append(text)
+        rest = Texts(unsaved(roots / name))
+        rest.go_on(json.loads(json.dumps(begun.place())))
+        assert [*read, *rest] == ["one", "two"]
+        assert (rest.documents, rest.identity) == (2, begun.identity)
+
+
+def test_a_file_that_has_changed_is_another_text(roots: Path) -> None:
+    (roots / "a.txt").write_text("one")
+    before = Texts(unsaved(roots / "a.txt")).identity
+    (roots / "a.txt").write_text("one\n\ntwo")
+    assert Texts(unsaved(roots / "a.txt")).identity != before
 
 
 def test_file_outside_the_roots_is_not_read(roots: Path, tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("secret")
     (roots / "link.txt").symlink_to(tmp_path / "a.txt")
     with pytest.raises(TextError, match="outside"):
-        list(texts(unsaved(roots / "link.txt")))
+        list(Texts(unsaved(roots / "link.txt")))
 
 
 @pytest.mark.django_db(transaction=True)

@@ -83,6 +83,11 @@ class Prepared(Leased):
         return Path(settings.HOME, self.FOLDER, str(self.id))
 
     @property
+    def kept_folder(self) -> Path:
+        """What a preparation that was broken off has left for the next attempt."""
+        return self.folder.with_name(f"{self.id}.kept")
+
+    @property
     def kind(self) -> str:
         return str(self._meta.verbose_name)
 

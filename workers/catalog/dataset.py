@@ -8,7 +8,7 @@ from typing import Any
 
 from trainings.models import Dataset
 from workers import hub
-from workers.texts import TextError, local_file, texts
+from workers.texts import TextError, Texts, local_file
 
 from . import demo_text
 from .job import Job, refuse_twin
@@ -33,7 +33,7 @@ def _from_hub(dataset: Dataset, job: Job) -> dict[str, Any]:
     same = {"subset": dataset.subset, "split": dataset.split}
     refuse_twin(dataset, revision=dataset.revision, **same)
     job.report(0.3, "Reading the first rows")
-    rows = list(itertools.islice(hub.stream(dataset), _FIRST_ROWS))
+    rows = list(itertools.islice(hub.Stream(dataset), _FIRST_ROWS))
     if not rows:
         raise TextError(f"The split {dataset.split!r} of {dataset.location} is empty.")
     if dataset.text_column not in rows[0]:
@@ -50,7 +50,7 @@ def _from_file(dataset: Dataset, job: Job) -> dict[str, Any]:
     """Read it once to the end, so that what is wrong in it is said now and not hours later."""
     path = local_file(dataset.location)
     documents = 0
-    for documents, _ in enumerate(texts(dataset), start=1):
+    for documents, _ in enumerate(Texts(dataset), start=1):
         if documents % _REPORT_EVERY == 0:
             job.report(0.0, f"{documents:,} documents read")
     if not documents:

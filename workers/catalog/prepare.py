@@ -58,7 +58,9 @@ def prepare(
     try:
         facts = _work(label, Job(row, attempt, on_progress))
     except LeaseLost:
-        logger.warning("%s %s was taken over or deleted; nothing of it is kept", label, pk)
+        logger.warning("%s %s was taken over or deleted", label, pk)
+        if not rows.filter(pk=pk).exists():
+            shutil.rmtree(row.kept_folder, ignore_errors=True)  # nobody goes on from it
         return False
     except PrepareError as error:
         return _fail(row, attempt, str(error))

@@ -1,13 +1,13 @@
-"""A dataset cut into contexts by a model's tokenizer."""
+"""A dataset cut into contexts by a model's tokenizer; what was broken off goes on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, cast
 
 from trainings.models import Tokenization
-from workers.engine.tokens import Bos, TokenizeError, tokenize
-from workers.texts import texts
+from workers.engine.tokenize import Kept, tokenize_on
+from workers.engine.tokens import Bos, TokenizeError
+from workers.texts import Texts
 
 from .job import Job
 
@@ -16,28 +16,23 @@ __all__ = ["TokenizeError", "prepare"]
 
 def prepare(tokenization: Tokenization, job: Job) -> dict[str, Any]:
     dataset, most = tokenization.dataset, tokenization.max_tokens
-    documents = 0
-
-    def counted() -> Iterator[str]:
-        nonlocal documents
-        for text in texts(dataset):
-            documents += 1
-            yield text
+    texts = Texts(dataset)
 
     def progress(tokens: int) -> None:
-        share = documents / dataset.n_documents if dataset.n_documents else 0.0
+        share = texts.documents / dataset.n_documents if dataset.n_documents else 0.0
         if most:
             share = max(share, tokens / most)
-        job.report(min(share, 0.99), f"{tokens:,} tokens of {documents:,} documents")
+        job.report(min(share, 0.99), f"{tokens:,} tokens of {texts.documents:,} documents")
 
-    manifest = tokenize(
-        counted(),
+    manifest = tokenize_on(
+        texts,
         tokenization.model.folder,
         job.draft,
         tokenization.context_length,
         cast(Bos, tokenization.bos),
         progress,
-        max_tokens=most,
+        most,
+        Kept(tokenization.kept_folder, texts.identity),
     )
     return {
         "n_tokens": manifest.n_tokens,
