@@ -75,6 +75,25 @@ def test_beside_a_gpu_the_next_chunk_is_read_where_there_is_room(
     assert not preflight(footprint).reads_ahead
 
 
+def test_a_training_leaves_what_room_there_is_to_its_language_model(
+    footprint: Footprint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there_is(monkeypatch, 2**40)
+    large = replace(footprint.model, kept=2**33, block=2**28, parameters=2**33)
+    run = replace(footprint, model=large, device=torch.device("cuda"))
+    smallest = run.need(Cut(micro_batches=256))
+    rest = smallest.device - smallest.language_model
+    there = int(1.15 * rest) + 2**33
+    monkeypatch.setattr(machine, "gpu_left_bytes", lambda _device: there)
+    found = preflight(run)
+    assert found.model_room
+    assert found.model_room < smallest.language_model
+    need = run.need(Cut(found.micro_batches)).device - smallest.language_model
+    assert found.model_room + need <= there
+    assert "does not fit on the GPU" in found.warning
+    assert preflight(replace(run, model=footprint.model)).model_room is None
+
+
 def test_where_it_is_tight_the_figures_are_told(
     footprint: Footprint, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,4 +58,5 @@ class Forward:
         contexts = self._groups.whole(number)
         ids = torch.from_numpy(self._tokens.ids[contexts].astype(np.int64)).to(self._device)
         keep = torch.from_numpy(self._tokens.usable(contexts)).to(self._device)
-        return [captured[keep].to(self._held) for captured in self.load().capture(ids)]
+        read = (captured.to(self._device) for captured in self.load().capture(ids))
+        return [captured[keep].to(self._held) for captured in read]

@@ -22,6 +22,7 @@ from . import memory
 from .config.hyperparameters import Dtype, Hook
 from .failure import TrainingError
 from .model import ModelError
+from .spread import bytes_of, places, spread
 
 log = logging.getLogger(__name__)
 
@@ -62,19 +63,28 @@ class LanguageModel:
     def __init__(self, transformer: nn.Module, sites: tuple[Site, ...]) -> None:
         self.transformer = transformer.eval().requires_grad_(False)
         blocks = block_list(transformer)
+        self.block = type(blocks[0])
         self._sites = [(site, site_module(blocks, site)) for site in sites]
         self.most_contexts: int | None = None  # of one pass; None until one did not fit
         del blocks[max(site.layer for site in sites) + 1 :]
 
     @classmethod
     def load(
-        cls, folder: Path, sites: tuple[Site, ...], device: torch.device, dtype: torch.dtype
+        cls,
+        folder: Path,
+        sites: tuple[Site, ...],
+        device: torch.device,
+        dtype: torch.dtype,
+        room: int | None = None,
     ) -> LanguageModel:
-        """Load from safetensors. Raises `ModelError` with a sentence where that cannot work."""
+        """Load from safetensors. Raises `ModelError` with a sentence where that cannot work.
+
+        `room`: bytes of weights that may lie on the device, where that is less than all.
+        """
         from transformers import AutoModel
 
         model = cls(read_model(AutoModel, folder, dtype), sites)
-        model.transformer.to(device)
+        place(model.transformer, model.block, device, room)
         return model
 
     def capture(self, ids_NT: Tensor) -> list[Tensor]:
@@ -142,6 +152,14 @@ def read_model(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
         )
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise ModelError(f"The language model cannot be loaded: {error}") from error
+
+
+def place(model: nn.Module, block: type[nn.Module], device: torch.device, room: int | None) -> None:
+    """Put it on the device, or as many of its blocks as there is room for, the rest elsewhere."""
+    if room is None or bytes_of(model) <= room:
+        model.to(device)
+        return
+    spread(model, block, places(device, room))
 
 
 def _joined(parts: list[list[Tensor]]) -> list[Tensor]:

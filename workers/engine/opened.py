@@ -35,8 +35,7 @@ class Opened:
         self.sites: tuple[Site, ...] = self.sae.across or (self.sae.reads, self.sae.writes)
         self.tokens = Tokens.of_model(spec.tokens_path, spec.model_path)
         self.dtype = _dtype(spec, self.device)
-        self._demand_room()
-        self.model = WholeModel.load(spec.model_path, self.device, self.dtype)
+        self.model = WholeModel.load(spec.model_path, self.device, self.dtype, self._room())
         self._check_width()
 
     def batch(self, contexts: Indices) -> Batch:
@@ -53,20 +52,27 @@ class Opened:
         reads = self.sae.across or self.sites[:1]
         return beside(self.model.activations(ids_NT, reads))
 
-    def _demand_room(self) -> None:
-        """The model is loaded whole here, which a training never does."""
-        there = machine.left_bytes()
-        if self.device.type == "cuda":
-            there = machine.gpu_left_bytes(self.device)
+    def _room(self) -> int | None:
+        """Bytes of the model that fit on a GPU beside a pass; None where all do.
+
+        It is loaded whole here, which a training never does. Raises `TrainingError` where memory
+        does not suffice.
+        """
+        on_gpu = self.device.type == "cuda"
+        there = machine.gpu_left_bytes(self.device) if on_gpu else machine.left_bytes()
         whole = inspect(self.spec.model_path)
         size = model_size(self.spec.model_path, whole.d_model, whole.n_layers)
         head = whole.vocab_size * whole.d_model  # counted with no model that only reads activations
-        needed = (size.parameters + head) * torch.finfo(self.dtype).bits // 8 + _BESIDE
-        if there is not None and needed > there:
-            raise TrainingError(
-                f"The whole language model and a pass through it take about {needed / 1e9:.1f} GB, "
-                f"and {there / 1e9:.1f} GB are free: use a larger device, or wait until others end."
-            )
+        width = torch.finfo(self.dtype).bits // 8
+        needed = (size.parameters + head) * width + _BESIDE
+        if there is None or needed <= there:
+            return None
+        if on_gpu and there > _BESIDE + 2 * size.block * width:
+            return there - _BESIDE  # the rest lies elsewhere, if there is room
+        raise TrainingError(
+            f"The whole language model and a pass through it take about {needed / 1e9:.1f} GB, "
+            f"and {there / 1e9:.1f} GB are free: use a larger device, or wait until others end."
+        )
 
     def _check_width(self) -> None:
         width = self.model.width()

@@ -41,6 +41,11 @@ _HIDDEN, _INNER = 6, 6
 _LIBRARIES = 290_000_000
 # Arrays over all pairs that a dense step holds on a GPU, where it is not cut into blocks.
 _DENSE_ARRAYS = 4
+_SPREAD = (
+    "The language model, of {}, does not fit on the GPU beside the training: what is too much of "
+    "it lies on other GPUs of this worker or in the host's memory, from where it is copied for "
+    "each pass. Reading is slower for it."
+)
 # And where torch operations do it, which hold some of them in float32.
 _NO_KERNELS = (Architecture.GATED, Architecture.P_ANNEALED)
 _TORCH_ARRAYS = 12
@@ -87,11 +92,12 @@ class Need:
 
 @dataclass(frozen=True)
 class Cut:
-    """What a run can do with less memory: in how many parts a step is made, and whether the next
-    chunk is read beside it."""
+    """What a run can do with less memory: in how many parts a step is made, whether the next chunk
+    is read beside it, and whether only a part of the language model lies on the device."""
 
     micro_batches: int = 1
     reads_ahead: bool = False
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -211,12 +217,16 @@ class TooLarge(TrainingError):
 
 @dataclass(frozen=True)
 class Preflight:
-    """`peak_bytes` is told of this process at its largest; `warning` is empty where all is well."""
+    """`peak_bytes` is told of this process at its largest; `warning` is empty where all is well.
+
+    `model_room`: bytes of the language model that fit on the device, where not all of it does.
+    """
 
     micro_batches: int
     reads_ahead: bool
     peak_bytes: int
     warning: str
+    model_room: int | None = None
 
 
 @dataclass(frozen=True)
@@ -228,7 +238,13 @@ class _Place:
 
     def needed(self, run: Footprint, cut: Cut) -> int:
         need = run.need(cut)
-        return need.device if self.on_gpu else need.host(run.device)
+        if not cut.spread:
+            return need.device if self.on_gpu else need.host(run.device)
+        # A block at a time is copied to the device; what lies on no other GPU stays in the host.
+        block = run.model.block * run.dtype.itemsize
+        if self.on_gpu:
+            return need.device - need.language_model + min(2 * block, need.language_model)
+        return need.host(run.device) + need.copy
 
     def share(self, run: Footprint, cut: Cut) -> float:
         """What is needed as a part of what there is."""
@@ -250,8 +266,17 @@ def preflight(run: Footprint) -> Preflight:
         raise TooLarge(_sentence("does not suffice", run, cut, places))
     tight = shares[cut] > 1 - _ERROR
     warning = _sentence("is tight", run, cut, places) if tight else ""
+    if cut.spread:
+        warning = f"{_SPREAD.format(memory.gigabytes(need.language_model))} {warning}".strip()
     peak = machine.held_bytes() + need.host(run.device)
-    return Preflight(cut.micro_batches, cut.reads_ahead, peak, warning)
+    room = _model_room(need, places) if cut.spread else None
+    return Preflight(cut.micro_batches, cut.reads_ahead, peak, warning, room)
+
+
+def _model_room(need: Need, places: list[_Place]) -> int:
+    """What the rest of the run leaves of the device, by the most that the rest may be."""
+    there = min(place.there for place in places if place.on_gpu)
+    return max(0, there - int((1 + _ERROR) * (need.device - need.language_model)))
 
 
 def room_on_disk(run: Footprint, folder: Path) -> None:
@@ -288,7 +313,10 @@ def _cuts(run: Footprint) -> list[Cut]:
     while doubles(counts[-1], run.plan.hyperparameters.batch_size):
         counts.append(2 * counts[-1])
     fastest = [Cut(reads_ahead=True)] if run.device.type == "cuda" else []
-    return fastest + [Cut(count) for count in counts]
+    cuts = fastest + [Cut(count) for count in counts]
+    # Each rank has a GPU, and the language model, for itself.
+    may_spread = run.device.type == "cuda" and run.ranks == 1
+    return cuts + ([Cut(count, spread=True) for count in counts] if may_spread else [])
 
 
 def _sentence(verdict: str, run: Footprint, cut: Cut, places: list[_Place]) -> str:

@@ -28,6 +28,7 @@ class Reading:
     device: torch.device
     computed: torch.dtype
     held: torch.dtype
+    model_room: int | None = None
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -64,7 +65,8 @@ class Reading:
         return Reader(self.tokens, self.groups, forward, self.device, shelf, beside)
 
     def _load(self) -> LanguageModel:
-        return LanguageModel.load(self.spec.model_path, self.sites, self.device, self.computed)
+        path = self.spec.model_path
+        return LanguageModel.load(path, self.sites, self.device, self.computed, self.model_room)
 
     @cached_property
     def _manifests(self) -> list[Manifest]:

@@ -46,11 +46,19 @@ class Source:
     """
 
     def __init__(
-        self, spec: RunSpec, asked: Asked, formats: Formats, stop: Callable[[], bool], ranks: Ranks
+        self,
+        spec: RunSpec,
+        asked: Asked,
+        formats: Formats,
+        stop: Callable[[], bool],
+        ranks: Ranks,
+        model_room: int | None = None,
     ) -> None:
+        """`model_room`: bytes of the language model's weights that may lie on the device."""
         self._asked, self._batch_size = asked, asked.plan.hyperparameters.batch_size
         groups = asked.split.groups
-        reading = Reading(spec, asked.plan, asked.tokens, groups, asked.device, *formats)
+        device = asked.device
+        reading = Reading(spec, asked.plan, asked.tokens, groups, device, *formats, model_room)
         self._held_bytes = asked.plan.hyperparameters.held_out_tokens * reading.bytes_per_token
         self._warned: list[Warned] = []
         self._shelf = self._opened(reading)

@@ -92,11 +92,12 @@ def train_together(
         return stop() or pause() or everyone_leaves
 
     first = prepared[0]
-    source = Source(first.entry.spec, first.asked, first.formats, stops, ranks)
+    spec, asked_first = first.entry.spec, first.asked
+    source = Source(spec, asked_first, first.formats, stops, ranks, fits.model_room)
     with closing(source):
         _begin(source, prepared)
         live.extend(Member(one, source, lambda: ranks.any(pause()), stop) for one in prepared)
-        del first, prepared  # a member that is gone is held by nobody
+        del first, asked_first, prepared  # a member that is gone is held by nobody
         try:
             yield from _all_of(live, source, guard, fits)
         except Exception:

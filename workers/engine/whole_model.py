@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .language_model import Enough, Site, block_list, read_model, site_module, watch
+from .language_model import Enough, Site, block_list, place, read_model, site_module, watch
 from .model import ModelError
+from .spread import here
 
 Replace = Callable[[Tensor], Tensor]
 
@@ -44,23 +45,24 @@ class Unembedding:
 class WholeModel:
     """A causal language model with places to look at and to write to."""
 
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model.eval().requires_grad_(False)
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        self.model, self.device = model.eval().requires_grad_(False), device
         self._blocks = block_list(model)
         self.n_layers = len(self._blocks)
 
     @classmethod
-    def load(cls, folder: Path, device: torch.device, dtype: torch.dtype) -> WholeModel:
-        """Load from safetensors. Raises `ModelError` with a sentence where that cannot work."""
+    def load(
+        cls, folder: Path, device: torch.device, dtype: torch.dtype, room: int | None = None
+    ) -> WholeModel:
+        """Load from safetensors. Raises `ModelError` with a sentence where that cannot work.
+
+        `room`: bytes of weights that may lie on the device, where that is less than all.
+        """
         from transformers import AutoModelForCausalLM
 
-        whole = cls(read_model(AutoModelForCausalLM, folder, dtype))
-        whole.model.to(device)
+        whole = cls(read_model(AutoModelForCausalLM, folder, dtype), device)
+        place(whole.model, type(whole._blocks[0]), device, room)
         return whole
-
-    @property
-    def device(self) -> torch.device:
-        return next(self.model.parameters()).device
 
     @property
     def vocabulary(self) -> int:
@@ -75,7 +77,7 @@ class WholeModel:
     def logits(self, ids_NT: Tensor) -> Tensor:
         """[N, T, V], in float32."""
         found: Tensor = self.model(input_ids=ids_NT, use_cache=False).logits
-        return found.float()
+        return found.to(self.device).float()
 
     @torch.no_grad()
     def logits_and(self, ids_NT: Tensor, sites: Sequence[Site]) -> tuple[Tensor, list[Tensor]]:
@@ -98,7 +100,7 @@ class WholeModel:
     @torch.no_grad()
     def logits_with(self, ids_NT: Tensor, site: Site, replace: Replace) -> Tensor:
         """The logits [N, T, V] where `replace` of what the site gives goes on in its place."""
-        handle = watch(self._part(site), site, replace)
+        handle = watch(self._part(site), site, lambda value: replace(value.to(self.device)))
         try:
             return self.logits(ids_NT)
         finally:
@@ -115,12 +117,13 @@ class WholeModel:
         D = self.width()
         signs = torch.ones(1, 1, D, device=self.device, dtype=head.weight.dtype)
         signs[..., 1::2] = -1
-        with torch.no_grad():
+        with torch.no_grad(), here(head):
+            weight = head.weight.to(self.device)
             bias = norm(torch.zeros_like(signs)).float()
             gain = (norm(signs).float() - bias) * signs.float()
             constant = norm(torch.ones_like(signs)).float() - bias
         centred = float(constant.abs().max()) < 1e-2 * float(gain.abs().max())
-        return Unembedding(gain.flatten(), centred, head.weight)
+        return Unembedding(gain.flatten().to(self.device), centred, weight)
 
     def _head(self) -> Any:
         head = self.model.get_output_embeddings()  # type: ignore[operator]
@@ -157,7 +160,7 @@ class WholeModel:
         seen: dict[Site, Tensor] = {}
 
         def keep(site: Site, value: Tensor) -> None:
-            seen[site] = value
+            seen[site] = value.to(self.device)
             if enough is not None and enough <= seen.keys():
                 raise Enough
 

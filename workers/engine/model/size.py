@@ -6,6 +6,7 @@ import json
 import math
 import re
 import struct
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ _INNER = ("intermediate_size", "n_inner", "ffn_dim")
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Parameters of the whole, and of what is kept up to the deepest layer.
+    """Parameters of the whole, of what is kept up to the deepest layer, and of the largest block.
 
     `inner` is the width of the MLPs, `file_bytes` what the weights take in the files.
     """
@@ -29,11 +30,13 @@ class ModelSize:
     kept: int
     inner: int
     file_bytes: int
+    block: int
 
 
 def model_size(folder: Path, d_model: int, deepest_layer: int) -> ModelSize:
     """Of a folder that `inspect` has accepted; without its output head, which is never loaded."""
     parameters = kept = file_bytes = 0
+    blocks: Counter[int] = Counter()
     for file in folder.glob("*.safetensors"):
         for name, numbers, size in _tensors(file):
             if name.startswith(_HEADS):
@@ -41,10 +44,12 @@ def model_size(folder: Path, d_model: int, deepest_layer: int) -> ModelSize:
             parameters, file_bytes = parameters + numbers, file_bytes + size
             block = _BLOCK.search(f".{name}")
             kept += numbers if block is None or int(block[1]) <= deepest_layer else 0
+            if block:
+                blocks[int(block[1])] += numbers
     config = read_json(folder / "config.json")
     text = {**config, **config.get("text_config", {})}
     inner = next((text[n] for n in _INNER if isinstance(text.get(n), int)), 4 * d_model)
-    return ModelSize(parameters, kept, inner, file_bytes)
+    return ModelSize(parameters, kept, inner, file_bytes, max(blocks.values(), default=0))
 
 
 def _tensors(file: Path) -> list[tuple[str, int, int]]:
