@@ -31,8 +31,9 @@ and {share_70b} for the 70B. A billion tokens take {hours[0]}, {hours[1]} and {h
 for the three models. Buy operations per second, and let no two runs read the same layer where that
 can be had.
 - **Memory decides between H100 and H200.** Every GPU of a run holds the model up to its layer, also
-where the SAE is split: {kept} for the 70B, {held} with an 8× SAE and the rest. No number of H100s
-reads it; one H200 does. Up to the 8B with 32× an H100 is nearly as good; and from a complete cache,
+where the SAE is split: {kept} for the 70B, {held} with an 8× SAE and the rest. One H200 does; on an
+H100 a run that is not split leaves what is too much to the worker's other GPUs or to the host's
+memory, from where it is copied for each pass (*not yet measured*, nor in the tables below). Up to the 8B with 32× an H100 is nearly as good; and from a complete cache,
 which needs no model, it trains the 70B's 8× SAE too.
 - **Many runs, one GPU each, waste nothing.** Split one over the GPUs of a host where it has no room
 otherwise, or where one result has to come soon. Then raise `buffer_tokens` to 32,768 for each GPU:
@@ -46,8 +47,9 @@ of one file system for the 8B, {sweep[2]} for the 70B; with less, each run reads
 half of which an interruption loses on average. Aim at a quarter of an hour: 1,000 steps there.
 - **Database, Redis and sweeper are far from any limit** at 64 runs; open pages come first. Give the
 web a process for every ten people who look.
-- **A 70B's SAE cannot be evaluated in its model**: that needs the whole model on one GPU, {whole}.
-Set `SAESTUDIO_EVALUATE=0`; the metrics of the end of the run remain."""
+- **To evaluate a 70B's SAE in its model takes all of it**, {whole}, which no one GPU here holds: its
+worker wants a second GPU, or room in the host's memory (*not yet measured*). With
+`SAESTUDIO_EVALUATE=0` the metrics of the end of the run remain."""
 
 
 def conclusions() -> str:
