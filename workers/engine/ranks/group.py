@@ -237,7 +237,13 @@ def together() -> Iterator[Ranks]:
         return
     with _talking():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        dist.init_process_group(backend, timeout=_PATIENCE)
+        store, rank, count = next(dist.rendezvous("env://", timeout=_PATIENCE))
+        # The agent keeps its store when it starts the ranks again: what those before have left in
+        # it, their addresses first, is not of this start.
+        start = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        dist.init_process_group(
+            backend, store=start, rank=rank, world_size=count, timeout=_PATIENCE
+        )
     try:
         yield Joined()
     finally:
