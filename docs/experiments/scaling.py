@@ -47,7 +47,7 @@ of one file system for the 8B, {sweep[2]} for the 70B; with less, each run reads
 half of which an interruption loses on average. Aim at a quarter of an hour: 1,000 steps there.
 - **Database, Redis and sweeper are far from any limit** at 64 runs; open pages come first. Give the
 web a process for every ten people who look.
-- **To evaluate a 70B's SAE in its model takes all of it**, {whole}, which no one GPU here holds: its
+- **To evaluate a 70B's SAE in its model takes all of it**, {whole}, which no GPU here holds: its
 worker wants a second GPU, or room in the host's memory (*not yet measured*). With
 `SAESTUDIO_EVALUATE=0` the metrics of the end of the run remain."""
 
