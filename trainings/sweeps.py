@@ -213,6 +213,17 @@ def own_names(runs: Sequence[Training]) -> list[str]:
     return [name for name in VARIABLE if len({repr(value_of(run, name)) for run in runs}) > 1]
 
 
+def in_order(runs: Sequence[Training]) -> list[Training]:
+    """By what is their own, what is automatic last."""
+    names = own_names(runs)
+
+    def place(run: Training) -> tuple[Any, ...]:
+        values = [value_of(run, name) for name in names]
+        return tuple((value is None, 0 if value is None else value) for value in values)
+
+    return sorted(runs, key=place)
+
+
 def value_of(run: Training, name: str) -> Any:
     if name == ARCHITECTURE:
         return run.architecture

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from trainings import wishes
@@ -17,7 +18,7 @@ from trainings.models.transitions import Status
 from trainings.wishes import Action
 
 from .cards import changed
-from .pages import back, dialog, ids_of, in_page
+from .pages import back, came_from, dialog, ids_of, in_page
 
 MOST = 500
 TITLES: dict[Action, str] = {
@@ -69,6 +70,7 @@ def _asked(request: HttpRequest, action: Action) -> dict[str, Any]:
     counts = Training.objects.visible().by_status()
     return {
         "action": action,
+        "next": came_from(request, request.GET, reverse("trainings")),
         "title": TITLES[action],
         "chosen": chosen,
         "able": sum(not choice.refused for choice in chosen),
