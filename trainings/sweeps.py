@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -169,17 +170,24 @@ def as_read(asked: Asked, made: Sequence[Member], source: Tokenization) -> dict[
     }
 
 
-def add(sweep: Sweep, asked: Asked, *, owner: Any = None) -> list[Training]:
+def as_json(asked: Asked, made: Sequence[Member], source: Tokenization) -> dict[str, Any]:
+    """The same as it comes back from the database: JSON has no tuples."""
+    found: dict[str, Any] = json.loads(json.dumps(as_read(asked, made, source)))
+    return found
+
+
+def add(sweep: Sweep, asked: Asked) -> list[Training]:
     """More trainings of it, which read what the others read: most of that lies in the cache.
 
-    `asked.base` may be empty: it is that of the sweep. Raises `ConfigError`.
+    `asked.base` may be empty: it is that of the sweep; so is the owner. Raises `ConfigError`.
     """
     with transaction.atomic():
         if not Sweep.objects.held(sweep.pk):
             raise ConfigError([Problem("sweep", "It is not there any more.")])
         there, made = added(sweep, asked)
         first = there[0]
-        return _queue(sweep, first.tokenization, made, first.priority, Needs(**first.needs), owner)
+        needs, source = Needs(**first.needs), first.tokenization
+        return _queue(sweep, source, made, first.priority, needs, sweep.owner)
 
 
 def added(sweep: Sweep, asked: Asked) -> tuple[list[Training], list[Member]]:

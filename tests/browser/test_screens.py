@@ -120,6 +120,30 @@ def test_comparison(gallery: Studio, visit: Callable[..., Any], seen: Callable[.
     seen(page, "compare", full_page=True)
 
 
+def test_sweep(stage: Studio, visit: Callable[..., Any], seen: Callable[..., None]) -> None:
+    stage.python(
+        "from trainings.models import *; from tests.browser import rows; "
+        "Training.objects.all().delete(); Sweep.objects.all().delete(); rows.sweep()"
+    )
+    page = visit(stage, "/sweeps")
+    seen(page, "sweeps", full_page=True)
+    page.get_by_role("link", name="smollm2-135m-l5-sweep").click()
+    drawn(page, 1)
+    seen(page, "sweep", full_page=True)
+    page.get_by_role("link", name="Add trainings").click()
+    page.locator("dialog[open]").wait_for()
+    seen(page, "sweep-add")
+    page.goto(stage.url)
+    page.get_by_role("link", name="Start Training", exact=True).click()
+    dialog = page.locator("dialog[open]")
+    dialog.get_by_text("Vary settings").click()
+    dialog.get_by_label("Vary L1 alpha").fill("0.001, 0.002, 0.004")
+    dialog.get_by_label("Vary L1 alpha").blur()
+    dialog.get_by_text("3 trainings", exact=True).wait_for()
+    dialog.get_by_text("3 trainings", exact=True).scroll_into_view_if_needed()
+    seen(page, "start-sweep")
+
+
 @pytest.mark.parametrize("screen", DIALOGS)
 def test_dialog(
     gallery: Studio, visit: Callable[..., Any], seen: Callable[..., None], screen: str

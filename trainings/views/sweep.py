@@ -170,7 +170,7 @@ def add(request: HttpRequest, sweep_id: uuid.UUID) -> HttpResponse:
     form = AddForm(row, _first(row), request.POST)
     if form.is_valid():
         try:
-            queued = sweeps.add(row, form.asked, owner=request.user)
+            queued = sweeps.add(row, form.asked)
         except ConfigError as error:
             form.refuse(error)
         else:
