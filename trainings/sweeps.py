@@ -112,9 +112,11 @@ def check_shared(made: Sequence[Member], facts: ModelFacts | None) -> None:
         found.append(
             Problem("gpus", "Trainings that share their activations have one GPU each; choose 1.")
         )
-    for digest, count in Counter(member.config.digest() for member in made).items():
+    # An order of tokens that follows from the seed is the same as one that is named.
+    settled_order = [_with(m, data_seed=plan(m.config, facts).data_seed) for m in made]
+    for digest, count in Counter(m.config.digest() for m in settled_order).items():
         if count > 1:
-            twice = next(member.words for member in made if member.config.digest() == digest)
+            twice = next(m.words for m in settled_order if m.config.digest() == digest)
             found.append(Problem("grid", f"{twice} is there {count} times; once is enough."))
     if found:
         raise ConfigError(found)

@@ -37,7 +37,7 @@ def plane(page: Any) -> str:
 
 
 def row(page: Any, alpha: str) -> Any:
-    return page.locator("tr[data-run]", has=page.get_by_role("link", name=f"{alpha},"))
+    return page.locator("tr[data-run]", has=page.get_by_role("link", name=f"{alpha} smollm2"))
 
 
 def test_a_sweep_is_filled_in_started_once_and_followed_on_its_page(

@@ -131,6 +131,12 @@ def test_members_are_added_that_read_the_same() -> None:
     assert sweep.trainings.count() == 3
 
 
+def test_what_a_sweep_began_with_is_not_added_again() -> None:
+    for sweep in (a_sweep(), a_sweep(l1_alpha=[0.001], seed=[3, 4])):
+        with pytest.raises(ConfigError, match="there 2 times"):
+            sweeps.add(sweep, Asked({}, {"l1_alpha": [0.001], "seed": [3]}))
+
+
 def test_nothing_is_added_to_a_sweep_whose_sae_is_gone(tmp_path: Path) -> None:
     sae = an_sae(tmp_path / "sae")
     asked = Asked({"hyperparameters": {"num_steps": 2000}}, {"l1_alpha": [0.001, 0.002]})
