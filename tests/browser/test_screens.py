@@ -140,7 +140,7 @@ def test_sweep(stage: Studio, visit: Callable[..., Any], seen: Callable[..., Non
     dialog.get_by_label("Vary L1 alpha").fill("0.001, 0.002, 0.004")
     dialog.get_by_label("Vary L1 alpha").blur()
     dialog.get_by_text("3 trainings", exact=True).wait_for()
-    dialog.get_by_text("3 trainings", exact=True).scroll_into_view_if_needed()
+    dialog.get_by_label("Vary L1 alpha").evaluate("field => field.scrollIntoView()")
     seen(page, "start-sweep")
 
 

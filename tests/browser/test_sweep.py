@@ -55,8 +55,9 @@ def test_a_sweep_is_filled_in_started_once_and_followed_on_its_page(
     field.blur()
     dialog.get_by_text("3 trainings", exact=True).wait_for()
     dialog.get_by_label("Vary seed").fill("1,2")
-    dialog.get_by_label("Vary seed").blur()
+    dialog.get_by_label("Vary target L0").focus()
     dialog.get_by_text("6 trainings", exact=True).wait_for()
+    assert page.evaluate("document.activeElement.id") == "start-vary_target_l0"
     start = dialog.get_by_role("button", name="Start 6 trainings")
     start.evaluate("button => { button.click(); button.click() }")
     page.wait_for_url("**/sweeps/*")

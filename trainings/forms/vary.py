@@ -89,7 +89,8 @@ def _field(name: str) -> forms.Field:
     else:
         spec = FIELDS[name]
         # An abbreviation stays one.
-        label = spec.label if spec.label[1:2].isupper() else spec.label[:1].lower() + spec.label[1:]
+        word = spec.label[1:2].islower()
+        label = spec.label[:1].lower() + spec.label[1:] if word else spec.label
         example = f"Each {spec.range_text}." if spec.range_text else ""
     attrs = {"autocomplete": "off", "spellcheck": "false"}
     return forms.CharField(

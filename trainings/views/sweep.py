@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from django.contrib import messages
 from django.core.paginator import Paginator
 from django.db.models import Prefetch
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_safe
@@ -196,7 +196,10 @@ def _group(sweep_id: uuid.UUID) -> Group:
 
 
 def _first(row: Sweep) -> Training:
-    run: Training = row.trainings.visible().select_related("tokenization__model").first()
+    run: Training | None
+    run = row.trainings.visible().select_related("tokenization__model").first()
+    if run is None:
+        raise Http404("None of its trainings is left.")
     return run
 
 
