@@ -196,11 +196,11 @@ def _group(sweep_id: uuid.UUID) -> Group:
 
 
 def _first(row: Sweep) -> Training:
-    run: Training | None
-    run = row.trainings.visible().select_related("tokenization__model").first()
-    if run is None:
+    runs = Training.objects.visible().select_related("tokenization__model").filter(sweep=row)
+    found: Training | None = runs.first()
+    if found is None:
         raise Http404("None of its trainings is left.")
-    return run
+    return found
 
 
 def _label(name: str) -> str:
