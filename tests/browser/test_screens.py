@@ -75,12 +75,14 @@ def barriers(page: Any) -> list[str]:
 
 @pytest.fixture
 def seen(picture: Callable[..., None]) -> Callable[..., None]:
-    """Look at an open page in every variant."""
+    """Look at an open page in every variant, scrolled to an element of it if one is named."""
 
-    def look(page: Any, name: str, *, height: int = 900, **options: Any) -> None:
+    def look(page: Any, name: str, *, height: int = 900, at: Any = None, **options: Any) -> None:
         for scheme, width in VARIANTS:
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             page.set_viewport_size({"width": width, "height": height})
+            if at:
+                at.evaluate("element => element.scrollIntoView()")
             page.evaluate("() => new Promise((done) => requestAnimationFrame(() => done()))")
             picture(page, f"{name}-{width}-{scheme}", **options)
             assert fits(page), (name, width)
@@ -140,8 +142,7 @@ def test_sweep(stage: Studio, visit: Callable[..., Any], seen: Callable[..., Non
     dialog.get_by_label("Vary L1 alpha").fill("0.001, 0.002, 0.004")
     dialog.get_by_label("Vary L1 alpha").blur()
     dialog.get_by_text("3 trainings", exact=True).wait_for()
-    dialog.get_by_label("Vary L1 alpha").evaluate("field => field.scrollIntoView()")
-    seen(page, "start-sweep")
+    seen(page, "start-sweep", at=dialog.get_by_text("Vary settings"))
 
 
 @pytest.mark.parametrize("screen", DIALOGS)
