@@ -25,6 +25,7 @@ from trainings.api import (
     sae_comparisons,
     sae_jobs,
     saes,
+    sweeps,
     tokenizations,
     workers,
 )
@@ -120,6 +121,7 @@ api = StudioAPI(
     docs_decorator=_known,
 )
 api.add_router("/trainings", trainings, tags=["trainings"])
+api.add_router("/sweeps", sweeps, tags=["sweeps"])
 api.add_router("/training-templates", templates, tags=["training templates"])
 api.add_router("/models", models, tags=["models"])
 api.add_router("/datasets", datasets, tags=["datasets"])

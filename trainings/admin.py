@@ -20,6 +20,7 @@ from .models import (
     LanguageModel,
     Rehearsal,
     Sae,
+    Sweep,
     Tag,
     Tokenization,
     Training,
@@ -67,6 +68,7 @@ class TrainingAdmin(Changed):
         "architecture",
         "model",
         "layer",
+        "sweep",
         "current_step",
         "priority",
         "attempt",
@@ -75,7 +77,7 @@ class TrainingAdmin(Changed):
     )
     list_filter = ("status", "architecture", "model", "owner", "tags", "created_at")
     search_fields = ("name", "id", "notes", "error_message")
-    list_select_related = ("model", "owner")
+    list_select_related = ("model", "owner", "sweep")
     date_hierarchy = "created_at"
     fields = ("name", "notes", "tags", "owner")
     autocomplete_fields = ("tags",)
@@ -121,6 +123,22 @@ class TrainingAdmin(Changed):
         for (done, message), n in Counter((o.done, o.message) for o in outcomes).items():
             level = messages.SUCCESS if done else messages.WARNING
             self.message_user(request, f"{n} × {message}", level)
+
+
+@admin.register(Sweep)
+class SweepAdmin(Changed):
+    """Name and owner can be changed; it goes with the last of its trainings."""
+
+    list_display = ("name", "owner", "created_at")
+    list_filter = ("owner", "created_at")
+    search_fields = ("name", "id")
+    list_select_related = ("owner",)
+    date_hierarchy = "created_at"
+    fields = ("name", "owner", "asked")
+    readonly_fields = ("asked",)
+
+    def has_delete_permission(self, request: HttpRequest, obj: Sweep | None = None) -> bool:
+        return False
 
 
 class PreparedAdmin(Changed):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 from uuid import UUID
 
 from .evaluations import Evaluations, Measured
 from .models import LanguageModel, Sae, Tokenization
+from .standing import front
 
 # As many are drawn at once, the newest first.
 MOST = 500
@@ -98,25 +99,14 @@ def plane(saes: Iterable[Sae], chosen: Chosen) -> Plane:
         text,
         points,
         [each for each in columns if not drawn(each)],
-        front(points, lambda point: point.fvu),
-        front(points, lambda point: point.ce_lost),
+        front((point.sae.pk, point.l0, point.fvu) for point in points),
+        front((point.sae.pk, point.l0, point.ce_lost) for point in points),
     )
 
 
 def drawn(measured: Measured) -> bool:
     """Whether it has a place in the plane."""
     return all(measured.figures.get(name) is not None for name in ("l0", "fvu"))
-
-
-def front(points: Sequence[Point], lost: Callable[[Point], float | None]) -> set[UUID]:
-    """Those that no other beats in both L0 and what is lost."""
-    known = [(point.l0, value, point) for point in points if (value := lost(point)) is not None]
-    found, best = set(), float("inf")
-    for _, value, point in sorted(known, key=lambda each: each[:2]):
-        if value < best:
-            found.add(point.sae.pk)
-            best = value
-    return found
 
 
 def group_of(sae: Sae, by: Grouping) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
+from math import prod
 from typing import Any
 
 from django.db import transaction
@@ -59,8 +61,14 @@ class Asked:
     grid: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     members: Sequence[Mapping[str, Any]] = ()
 
-    def to_json(self) -> dict[str, Any]:
-        return {**self.base, "grid": dict(self.grid), "members": list(self.members)}
+    @property
+    def n_grid(self) -> int:
+        """How many trainings the grid makes, without making them."""
+        return prod(map(len, self.grid.values())) if self.grid else 0
+
+    @property
+    def n_members(self) -> int:
+        return self.n_grid + len(self.members)
 
 
 @dataclass(frozen=True)
@@ -78,11 +86,10 @@ class Member:
 
 def members(asked: Asked, source: Tokenization, sae: Sae | None = None) -> list[Member]:
     """Every training that is asked for. Raises `ConfigError` naming the fields that are wrong."""
-    varied = list(_varied(asked))
-    _check_names(asked, varied)
+    _check_names(asked)
     wrong: dict[tuple[str, str], Problem] = {}
     made: list[Member] = []
-    for own in varied:
+    for own in _varied(asked):
         try:
             made.append(_member(asked, own, source, sae))
         except ConfigError as error:
@@ -105,9 +112,11 @@ def check_shared(made: Sequence[Member], facts: ModelFacts | None) -> None:
         found.append(
             Problem("gpus", "Trainings that share their activations have one GPU each; choose 1.")
         )
-    for digest, count in Counter(member.config.digest() for member in made).items():
+    # An order of tokens that follows from the seed is the same as one that is named.
+    settled_order = [_with(m, data_seed=plan(m.config, facts).data_seed) for m in made]
+    for digest, count in Counter(m.config.digest() for m in settled_order).items():
         if count > 1:
-            twice = next(member.words for member in made if member.config.digest() == digest)
+            twice = next(m.words for m in settled_order if m.config.digest() == digest)
             found.append(Problem("grid", f"{twice} is there {count} times; once is enough."))
     if found:
         raise ConfigError(found)
@@ -137,36 +146,74 @@ def start(
     with transaction.atomic():
         sweep, created = Sweep.objects.get_or_create(
             pk=pk or uuid.uuid4(),
-            defaults={"name": name, "asked": asked.to_json(), "owner": owner},
+            defaults={"name": name, "asked": as_read(asked, made, source), "owner": owner},
         )
         if created:
             _queue(sweep, source, made, priority, needs, owner)
     return sweep, created
 
 
-def add(sweep: Sweep, asked: Asked, *, owner: Any = None) -> list[Training]:
+def as_read(asked: Asked, made: Sequence[Member], source: Tokenization) -> dict[str, Any]:
+    """What was asked for, each value as it was understood: "1e-3" is 0.001."""
+    of_grid, of_list = made[: asked.n_grid], made[asked.n_grid :]
+    common: dict[str, Any] = {}
+    for name in asked.base.get("hyperparameters", {}):
+        if others := [each for each in made if name not in each.own]:
+            common[name] = others[0].config.hyperparameters.model_dump(mode="json")[name]
+    place = next((each for each in made if ARCHITECTURE not in each.own), made[0]).config
+    return {
+        ARCHITECTURE: place.architecture.value,
+        "layer": place.layer,
+        "hyperparameters": common,
+        "grid": {n: list(dict.fromkeys(each.own[n] for each in of_grid)) for n in asked.grid},
+        "members": [dict(each.own) for each in of_list],
+        "tokenization_id": str(source.pk),
+        "start_from": str(place.start_from) if place.start_from else None,
+    }
+
+
+def as_json(asked: Asked, made: Sequence[Member], source: Tokenization) -> dict[str, Any]:
+    """The same as it comes back from the database: JSON has no tuples."""
+    found: dict[str, Any] = json.loads(json.dumps(as_read(asked, made, source)))
+    return found
+
+
+def add(sweep: Sweep, asked: Asked) -> list[Training]:
     """More trainings of it, which read what the others read: most of that lies in the cache.
 
-    `asked.base` may be empty: it is that of the sweep. Raises `ConfigError`.
+    `asked.base` may be empty: it is that of the sweep; so is the owner. Raises `ConfigError`.
     """
     with transaction.atomic():
         if not Sweep.objects.held(sweep.pk):
             raise ConfigError([Problem("sweep", "It is not there any more.")])
-        there = list(sweep.trainings.select_related("tokenization__model").order_by("created_at"))
-        if not there:
-            raise ConfigError([Problem("sweep", "None of its trainings is left.")])
+        there, made = added(sweep, asked)
         first = there[0]
-        source, sae = first.tokenization, first.started_from
-        base = {k: v for k, v in sweep.asked.items() if k not in ("grid", "members")}
-        made = members(replace(asked, base=base), source, sae)
-        seed = plan(first.config, _facts(source)).data_seed
-        made = [_with(member, data_seed=seed) for member in made]
-        if len(there) + len(made) > MOST:
-            raise ConfigError([_too_many(len(there) + len(made))])
-        check_shared(
-            [*(Member(run.config, {"name": run.name}) for run in there), *made], _facts(source)
-        )
-        return _queue(sweep, source, made, first.priority, Needs(**first.needs), owner)
+        needs, source = Needs(**first.needs), first.tokenization
+        return _queue(sweep, source, made, first.priority, needs, sweep.owner)
+
+
+def added(sweep: Sweep, asked: Asked) -> tuple[list[Training], list[Member]]:
+    """The trainings that are there, and those that would come to them. Raises `ConfigError`."""
+    there = list(
+        sweep.trainings.visible()
+        .select_related("tokenization__model", "started_from")
+        .order_by("created_at")
+    )
+    if not there:
+        raise ConfigError([Problem("sweep", "None of its trainings is left.")])
+    first = there[0]
+    source, sae = first.tokenization, first.started_from
+    if first.origin and sae is None:
+        gone = f"The SAE {first.origin['name']}, which its trainings continue, was deleted."
+        raise ConfigError([Problem("start_from", gone)])
+    if len(there) + asked.n_members > MOST:
+        raise ConfigError([_too_many(len(there) + asked.n_members)])
+    made = members(replace(asked, base=_base(sweep, sae)), source, sae)
+    seed = plan(first.config, _facts(source)).data_seed
+    made = [_with(member, data_seed=seed) for member in made]
+    named = [Member(run.config, {"name": run.name}) for run in there]
+    check_shared([*named, *made], _facts(source))
+    return there, made
 
 
 def own_names(runs: Sequence[Training]) -> list[str]:
@@ -176,10 +223,27 @@ def own_names(runs: Sequence[Training]) -> list[str]:
     return [name for name in VARIABLE if len({repr(value_of(run, name)) for run in runs}) > 1]
 
 
+def in_order(runs: Sequence[Training]) -> list[Training]:
+    """By what is their own, what is automatic last."""
+    names = own_names(runs)
+
+    def place(run: Training) -> tuple[Any, ...]:
+        values = [value_of(run, name) for name in names]
+        return tuple((value is None, 0 if value is None else value) for value in values)
+
+    return sorted(runs, key=place)
+
+
 def value_of(run: Training, name: str) -> Any:
     if name == ARCHITECTURE:
         return run.architecture
     return run.hyperparameters.get(name, FIELDS[name].default)
+
+
+def _base(sweep: Sweep, sae: Sae | None) -> dict[str, Any]:
+    """The configuration that its members began with."""
+    h = {"hyperparameters": sweep.asked["hyperparameters"]}
+    return h if sae else {**h, **{name: sweep.asked[name] for name in (ARCHITECTURE, "layer")}}
 
 
 def _queue(
@@ -221,8 +285,11 @@ def _varied(asked: Asked) -> Iterator[Mapping[str, Any]]:
     yield from asked.members
 
 
-def _check_names(asked: Asked, varied: Sequence[Mapping[str, Any]]) -> None:
-    names = dict.fromkeys(name for each in varied for name in each)
+def _check_names(asked: Asked) -> None:
+    """Raises `ConfigError` for what is no grid or list, and for more than is made."""
+    if asked.n_members > MOST:
+        raise ConfigError([_too_many(asked.n_members)])
+    names = dict.fromkeys([*asked.grid, *(name for each in asked.members for name in each)])
     found = [
         Problem("grid", f"{name} is no hyperparameter; {ARCHITECTURE} may vary, too.")
         for name in names
@@ -233,10 +300,8 @@ def _check_names(asked: Asked, varied: Sequence[Mapping[str, Any]]) -> None:
         for name, values in asked.grid.items()
         if not values
     ]
-    if not found and not varied:
+    if not found and not asked.n_members:
         found = [Problem("grid", "Nothing varies; name a setting and its values.")]
-    if len(varied) > MOST:
-        found.append(_too_many(len(varied)))
     if found:
         raise ConfigError(found)
 
@@ -248,13 +313,15 @@ def _too_many(count: int) -> Problem:
 def _member(asked: Asked, own: Mapping[str, Any], source: Tokenization, sae: Sae | None) -> Member:
     given = {name: value for name, value in own.items() if name != ARCHITECTURE}
     place = {ARCHITECTURE: own[ARCHITECTURE]} if ARCHITECTURE in own else {}
+    if place.get(ARCHITECTURE, "") is None:
+        raise ConfigError([Problem(ARCHITECTURE, "Name one; it has no default here.")])
     h = {**asked.base.get("hyperparameters", {}), **given}
     config = settled({**asked.base, **place, "hyperparameters": h}, source, sae)
     if found := check(config, _facts(source)):
         raise ConfigError(found)
     # As they were read: "1e-3" is 0.001.
     read = {name: getattr(config.hyperparameters, name) for name in given}
-    return Member(config, {**place, **read})
+    return Member(config, {**({ARCHITECTURE: config.architecture.value} if place else {}), **read})
 
 
 def _one_order(made: Sequence[Member]) -> list[Member]:

@@ -1,8 +1,7 @@
-// Several runs on shared charts, and where each stands between sparsity and fidelity.
+// Several runs on shared charts.
 
 import { Curve } from "./chart.js";
 import { Explorer } from "./explore.js";
-import { planes } from "./pareto.js";
 
 export function overlay(root, runs) {
   const curves = [...root.querySelectorAll("[data-chart]")].map((figure) => new Curve(figure, runs));
@@ -11,5 +10,4 @@ export function overlay(root, runs) {
     run.show(true);
   }
   new Explorer(curves, root.querySelector("[data-explore]"), { marks: false });
-  planes(root);
 }

@@ -4,6 +4,7 @@ import { heard, showDown, showLoggedOut, showUp } from "./connection.js";
 import { isLoginPage } from "./requests.js";
 import { overlay } from "./compare.js";
 import { Explorer } from "./explore.js";
+import { planes } from "./pareto.js";
 import { Run } from "./run.js";
 import { LiveSocket } from "./socket.js";
 import { ended, progressed } from "./tab.js";
@@ -197,6 +198,7 @@ document.addEventListener("visibilitychange", () => !document.hidden && everythi
 
 adopt();
 if ("compare" in root.dataset) overlay(root, [...runs.values()]);
+planes(root);
 setInterval(tick, TICK_MS);
 setInterval(() => down && everything(), POLL_MS);
 setInterval(everything, SYNC_MS);

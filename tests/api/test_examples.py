@@ -28,7 +28,7 @@ def test_the_examples_run_in_their_order(
 ) -> None:
     page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
     blocks = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 11
+    assert len(blocks) == 12
     names: dict[str, Any] = {"STUDIO": studio.url, "TOKEN": token_of(studio)}
     # The last one waits for an event: of the training that an earlier one deletes.
     *ordinary, listening = blocks
@@ -39,6 +39,7 @@ def test_the_examples_run_in_their_order(
     assert "FVU" in out
     assert "422" in out
     assert "CE recovered" in out
+    assert "4 trainings" in out
     assert "none beats first try in both FVU" in out
     assert names["training"]["status"] == "completed"
     fresh = names["api"].post("/trainings", json=names["wanted"] | {"hyperparameters": {}})

@@ -14,6 +14,7 @@ from typing import Any
 from django.utils import timezone
 
 from tests.cache_entry import identity
+from trainings import sweeps
 from trainings.cache import folder
 from trainings.models import (
     Checkpoint,
@@ -21,6 +22,7 @@ from trainings.models import (
     LanguageModel,
     Rehearsal,
     Sae,
+    Sweep,
     Tag,
     Tokenization,
     Training,
@@ -28,6 +30,7 @@ from trainings.models import (
     Worker,
 )
 from trainings.models.rehearsal import digest
+from trainings.sweeps import Asked
 from workers.engine.cache import Manifest, OpenEntry
 from workers.engine.config import Hyperparameters, TrainingConfig
 from workers.engine.features import Feature, table
@@ -276,6 +279,48 @@ def failed(name: str = "smollm2-135m-l11-standard-16x") -> Training:
 
 def waiting(name: str = "smollm2-135m-l20-transcoder-8x") -> Training:
     return a_run(name, architecture="transcoder", layer=20)
+
+
+def sweep(name: str = "smollm2-135m-l5-sweep") -> Sweep:
+    """Six of one L1 alpha each, none of them beside another's: four run, one is done, one waits."""
+    source = a_tokenization()
+    asked = Asked(
+        {
+            "architecture": "standard",
+            "layer": 5,
+            "hyperparameters": {"num_steps": 1000, "batch_size": 512},
+        },
+        {"l1_alpha": [0.0005, 0.001, 0.002, 0.004, 0.008, 0.016]},
+    )
+    made = sweeps.members(asked, source)
+    row, _ = sweeps.start(name=name, source=source, asked=asked, made=made)
+    now = timezone.now()
+    alphas = sweeps.in_order(list(row.trainings.all()))
+    for run, (l0, fvu) in zip(
+        alphas, ((180, 0.031), (112, 0.042), (64, 0.07), (70, 0.085), (21, 0.14)), strict=False
+    ):
+        latest = {**a_point(500, 1000), "l0": l0, "fvu": fvu, "loss": fvu * 1.3}
+        Training.objects.filter(pk=run.pk).update(
+            status="running",
+            phase="training",
+            attempt=1,
+            current_step=500,
+            latest=latest,
+            started_at=now - timedelta(minutes=3),
+            lease_expires_at=now + timedelta(days=1),
+        )
+    ended = alphas[1]
+    Training.objects.filter(pk=ended.pk).update(
+        status="completed", current_step=1000, completed_at=now
+    )
+    Sae.objects.create(
+        training=ended,
+        path="/data/sae/trainings/7c9b/attempt-1/sae",
+        format="saelens",
+        step=1000,
+        evaluation={**EVALUATION, "l0": 108.2, "fvu": 0.0391},
+    )
+    return row
 
 
 def measured(layer: int = 15, **hyperparameters: Any) -> Rehearsal:

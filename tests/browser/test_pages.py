@@ -35,9 +35,9 @@ def test_fields_follow_the_architecture_and_keep_what_was_typed(
 ) -> None:
     dialog = open_start(visit(clean))
     dialog.get_by_label("Steps", exact=True).fill("2000")
-    dialog.get_by_label("Architecture").select_option("jumprelu")
+    dialog.get_by_label("Architecture", exact=True).select_option("jumprelu")
     dialog.get_by_label("L0 alpha").wait_for()
-    assert dialog.get_by_label("L1 alpha").count() == 0
+    assert dialog.get_by_label("L1 alpha", exact=True).count() == 0
     assert dialog.get_by_label("Steps", exact=True).input_value() == "2000"
     assert dialog.get_by_label("L0 alpha").input_value() == "0.0002"
 
@@ -137,7 +137,7 @@ def test_preparing_row_moves_by_itself_and_then_stops_asking(
 def test_everything_works_without_scripts(clean: Studio, visit: Callable[..., Any]) -> None:
     page = visit(clean, java_script_enabled=False)
     page.get_by_role("link", name="Start Training").click()
-    page.get_by_label("Architecture").select_option("jumprelu")
+    page.get_by_label("Architecture", exact=True).select_option("jumprelu")
     page.get_by_role("button", name="Update the fields").click()
     page.get_by_label("L0 alpha").wait_for()
     page.get_by_label("Name").fill("plain")

@@ -164,7 +164,7 @@ def test_its_training_is_continued_from_its_page(
     page.get_by_role("link", name="Continue training").click()
     page.wait_for_url("**/continue")
     assert page.locator("#start-continues").is_visible()
-    assert not page.get_by_label("Architecture").count()
+    assert not page.get_by_label("Architecture", exact=True).count()
     page.get_by_label("Name").fill("further")
     seen(page, "continue", full_page=True)
     page.locator("#start-form .dialog-foot button.primary").click()

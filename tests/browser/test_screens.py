@@ -75,12 +75,14 @@ def barriers(page: Any) -> list[str]:
 
 @pytest.fixture
 def seen(picture: Callable[..., None]) -> Callable[..., None]:
-    """Look at an open page in every variant."""
+    """Look at an open page in every variant, scrolled to an element of it if one is named."""
 
-    def look(page: Any, name: str, *, height: int = 900, **options: Any) -> None:
+    def look(page: Any, name: str, *, height: int = 900, at: Any = None, **options: Any) -> None:
         for scheme, width in VARIANTS:
             page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             page.set_viewport_size({"width": width, "height": height})
+            if at:
+                at.evaluate("element => element.scrollIntoView()")
             page.evaluate("() => new Promise((done) => requestAnimationFrame(() => done()))")
             picture(page, f"{name}-{width}-{scheme}", **options)
             assert fits(page), (name, width)
@@ -118,6 +120,29 @@ def test_comparison(gallery: Studio, visit: Callable[..., Any], seen: Callable[.
     page.wait_for_url("**/compare?ids=*")
     drawn(page, 6)
     seen(page, "compare", full_page=True)
+
+
+def test_sweep(stage: Studio, visit: Callable[..., Any], seen: Callable[..., None]) -> None:
+    stage.python(
+        "from trainings.models import *; from tests.browser import rows; "
+        "Training.objects.all().delete(); Sweep.objects.all().delete(); rows.sweep()"
+    )
+    page = visit(stage, "/sweeps")
+    seen(page, "sweeps", full_page=True)
+    page.get_by_role("link", name="smollm2-135m-l5-sweep").click()
+    drawn(page, 1)
+    seen(page, "sweep", full_page=True)
+    page.get_by_role("link", name="Add trainings").click()
+    page.locator("dialog[open]").wait_for()
+    seen(page, "sweep-add")
+    page.goto(stage.url)
+    page.get_by_role("link", name="Start Training", exact=True).click()
+    dialog = page.locator("dialog[open]")
+    dialog.get_by_text("Vary settings").click()
+    dialog.get_by_label("Vary L1 alpha").fill("0.001, 0.002, 0.004")
+    dialog.get_by_label("Vary L1 alpha").blur()
+    dialog.get_by_text("3 trainings", exact=True).wait_for()
+    seen(page, "start-sweep", at=dialog.get_by_text("Vary settings"))
 
 
 @pytest.mark.parametrize("screen", DIALOGS)

@@ -67,7 +67,7 @@ def test_a_template_chosen_in_the_dialog_fills_it_and_keeps_the_name(
     dialog.get_by_label("Name", exact=True).first.fill("typed before")
     dialog.get_by_label("Template").select_option(label="for any layer · JumpReLU")
     dialog.locator("#start-target_l0[value='64']").wait_for()
-    assert dialog.get_by_label("Architecture").input_value() == "jumprelu"
+    assert dialog.get_by_label("Architecture", exact=True).input_value() == "jumprelu"
     assert dialog.get_by_label("Name", exact=True).first.input_value() == "typed before"
     dialog.get_by_text("Keep as template").click()
     dialog.get_by_text("In place of the settings of for any layer").wait_for()

@@ -27,8 +27,8 @@ def test_training_started_in_the_dialog_draws_its_curve_and_completes_without_a_
     dialog.get_by_label("Name").fill("from the dialog")
     dialog.get_by_label("Steps", exact=True).fill("1000")
     dialog.get_by_label("Batch size").fill("512")
-    dialog.get_by_label("Top-K sparsity").fill("3")
-    dialog.get_by_label("Top-K sparsity").blur()
+    dialog.get_by_label("Top-K sparsity", exact=True).fill("3")
+    dialog.get_by_label("Top-K sparsity", exact=True).blur()
     dialog.get_by_text("512k").or_(dialog.get_by_text("512.0k")).wait_for()
     dialog.get_by_role("button", name="Start").click()
 

@@ -23,6 +23,7 @@ from trainings.models import (
     LanguageModel,
     Sae,
     SaeJob,
+    Sweep,
     Tag,
     Tokenization,
     Training,
@@ -40,8 +41,9 @@ ADMINS = {"clear_cache", "remove_cached", "drain_workers"}
 OWNED = {
     "stop", "resume", "run_next", "retry", "pin_checkpoint", "delete", "notes", "prepare_again",
     "delete_row", "edit_template", "delete_template", "evaluate_sae",
-    "collect_features", "export_sae",
+    "collect_features", "export_sae", "add_to_sweep",
 }  # fmt: skip
+ASKED = {"architecture": "standard", "layer": 1, "hyperparameters": {}}
 
 
 def addresses() -> Iterator[tuple[str, str]]:
@@ -64,6 +66,8 @@ def rows() -> dict[str, str]:
     """One of everything, owned by ada, by the name its id has in addresses."""
     ada = somebody("ada")
     run = a_training(name="ada's", status="failed", owner=ada)
+    sweep = Sweep.objects.create(name="ada's", asked=ASKED, owner=ada)
+    Training.objects.filter(pk=run.pk).update(sweep=sweep)
     for kind in (LanguageModel, Dataset, Tokenization):
         kind.objects.update(owner=ada)
     checkpoint = run.checkpoints.create(
@@ -87,6 +91,7 @@ def rows() -> dict[str, str]:
         "job": str(job.pk),
         "imported": str(imported.pk),
         "training_id": str(run.pk),
+        "sweep": str(sweep.pk),
         "checkpoint_id": str(checkpoint.pk),
         "rehearsal_id": str(uuid4()),
         "entry_id": "0" * 16,
@@ -106,6 +111,7 @@ def everything() -> str:
         Tokenization,
         Sae,
         SaeJob,
+        Sweep,
         Tag,
         Worker,
     )
@@ -120,6 +126,7 @@ def filled(name: str, path: str, rows: dict[str, str]) -> str:
         "<uuid:rehearsal_id>": rows["rehearsal_id"],
         "<str:entry_id>": rows["entry_id"],
         "<uuid:sae_id>": rows["sae"],
+        "<uuid:sweep_id>": rows["sweep"],
         "<int:latent>": "0",
         "<str:kind>": "csv",
         "<slug:kind>": "models",
@@ -231,6 +238,9 @@ API_OWNED = (
     ("patch", "trainings/{training_id}", {"notes": "mine now"}),
     ("patch", "trainings/{training_id}/checkpoints/{checkpoint_id}", {"pinned": True}),
     ("delete", "trainings/{training_id}", None),
+    ("post", "sweeps/{sweep}/trainings", {"grid": {"seed": [7]}}),
+    ("post", "sweeps/{sweep}/stop", None),
+    ("delete", "sweeps/{sweep}", None),
     ("put", "training-templates/{template}", {"name": "mine now"}),
     ("delete", "training-templates/{template}", None),
     ("post", "models/{model}/prepare", None),
@@ -243,6 +253,7 @@ API_OWNED = (
 )
 API_MADE: tuple[tuple[str, str, Any], ...] = (
     ("post", "trainings", {}),
+    ("post", "sweeps", {}),
     ("post", "trainings/bulk", {"action": "delete", "ids": ["{training_id}"]}),
     ("post", "training-templates", {"name": "new"}),
     ("post", "training-templates/import", {}),

@@ -14,7 +14,7 @@ from saestudio.models import ApiToken
 from templates_app.models import TrainingTemplate
 from tests.people import somebody
 from tests.rows import a_rehearsal, a_training
-from trainings.models import Sae, Tag, Training, TrainingMetric, Worker
+from trainings.models import Sae, Sweep, Tag, Training, TrainingMetric, Worker
 
 pytestmark = pytest.mark.django_db
 
@@ -41,6 +41,7 @@ def test_every_table_opens_with_its_rows_and_can_be_searched(client: Client) -> 
     run.checkpoints.create(attempt=1, step=5, path="/c", size_bytes=1, sha256="0")
     Tag.objects.give(run, ["mine"])
     Worker.objects.create(kind="trainer", host="here", pid=1)
+    Sweep.objects.create(name="s", asked={})
     TrainingTemplate.objects.create(name="t", hyperparameters={})
     ApiToken.objects.create(user=somebody(), name="t", digest="0", hint="sae_0000")
     opened = 0
@@ -53,7 +54,7 @@ def test_every_table_opens_with_its_rows_and_can_be_searched(client: Client) -> 
             assert row, f"a row of {model._meta.model_name} is missing here"
             assert client.get(reverse(f"{place}_change", args=[row.pk])).status_code == 200
             opened += 1
-    assert opened == 11
+    assert opened == 12
 
 
 def test_metrics_are_in_no_list() -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.rows import a_tokenization
+from tests.rows import a_tokenization, an_sae
 from trainings import sweeps
 from trainings.models import Sweep, Training
 from trainings.sweeps import Asked
@@ -49,6 +50,32 @@ def test_a_grid_makes_every_combination_and_a_list_adds_to_it() -> None:
     assert found[4].config.architecture == "jumprelu"
 
 
+def test_what_was_asked_for_is_kept_as_it_was_read() -> None:
+    base = {"architecture": "standard", "layer": "1"}
+    asked = Asked(
+        base | {"hyperparameters": {"seed": "3", "latent_dim": "256"}},
+        {"l1_alpha": ["1e-3", "0.002"]},
+        [{"latent_dim": "512"}],
+    )
+    source = a_tokenization()
+    made = sweeps.members(asked, source)
+    assert sweeps.as_read(asked, made, source) == {
+        "architecture": "standard",
+        "layer": 1,
+        "hyperparameters": {"seed": 3, "latent_dim": 256},
+        "grid": {"l1_alpha": [0.001, 0.002]},
+        "members": [{"latent_dim": 512}],
+        "tokenization_id": str(source.pk),
+        "start_from": None,
+    }
+
+
+def test_a_grid_of_a_billion_is_counted_and_not_made() -> None:
+    values = list(range(1000))
+    found = refused(seed=values, l1_alpha=values, latent_dim=values)
+    assert "these are 1,000,000,000" in found["grid"]
+
+
 def test_several_seeds_read_in_the_order_of_the_first() -> None:
     found = made(seed=[7, 8])
     assert [m.config.hyperparameters.seed for m in found] == [7, 8]
@@ -67,6 +94,7 @@ def test_several_seeds_read_in_the_order_of_the_first() -> None:
         ({"l1_alpha": ["much"]}, "l1_alpha", "number"),
         ({"batch_size": [512, 1024]}, "batch_size", "share their activations"),
         ({"architecture": ["standard", "transcoder"]}, "target", "share their activations"),
+        ({"architecture": [None]}, "architecture", "Name one"),
         ({"gpus": [2]}, "gpus", "choose 1"),
         ({"seed": list(range(65))}, "grid", "at most 64 trainings; these are 65"),
     ],
@@ -101,6 +129,35 @@ def test_members_are_added_that_read_the_same() -> None:
     with pytest.raises(ConfigError, match="batch_size"):
         sweeps.add(sweep, Asked({}, {"batch_size": [512]}))
     assert sweep.trainings.count() == 3
+
+
+def test_what_a_sweep_began_with_is_not_added_again() -> None:
+    for sweep in (a_sweep(), a_sweep(l1_alpha=[0.001], seed=[3, 4])):
+        with pytest.raises(ConfigError, match="there 2 times"):
+            sweeps.add(sweep, Asked({}, {"l1_alpha": [0.001], "seed": [3]}))
+
+
+def test_nothing_is_added_to_a_sweep_whose_sae_is_gone(tmp_path: Path) -> None:
+    sae = an_sae(tmp_path / "sae")
+    asked = Asked({"hyperparameters": {"num_steps": 2000}}, {"l1_alpha": [0.001, 0.002]})
+    made = sweeps.members(asked, sae.text, sae)
+    sweep, _ = sweeps.start(name="on", source=sae.text, asked=asked, made=made)
+    (run,) = sweeps.add(sweep, Asked({}, {"l1_alpha": [0.003]}))
+    assert (run.started_from, run.num_steps) == (sae, 2000)
+    sae.delete()
+    with pytest.raises(ConfigError, match="was deleted"):
+        sweeps.add(sweep, Asked({}, {"l1_alpha": [0.004]}))
+
+
+def test_a_deleted_member_may_be_added_again() -> None:
+    sweep = a_sweep()
+    run = sweep.trainings.get(name="alphas l1_alpha 0.001")
+    Training.objects.request_delete(run.pk)
+    (again,) = sweeps.add(sweep, Asked({}, {"l1_alpha": [0.001]}))
+    assert again.name == run.name
+    Training.objects.all().update(delete_requested_at=again.created_at)
+    with pytest.raises(ConfigError, match="None of its trainings is left"):
+        sweeps.add(sweep, Asked({}, {"l1_alpha": [0.005]}))
 
 
 def test_whoever_claims_one_claims_all_that_stand_near_it() -> None:

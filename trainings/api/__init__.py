@@ -4,6 +4,7 @@ from .catalog import datasets, models, tokenizations
 from .sae import router as saes
 from .sae_compare import router as sae_comparisons
 from .sae_job import router as sae_jobs
+from .sweep import router as sweeps
 from .training import router
 from .worker import router as workers
 
@@ -14,6 +15,7 @@ __all__ = [
     "sae_comparisons",
     "sae_jobs",
     "saes",
+    "sweeps",
     "tokenizations",
     "workers",
 ]

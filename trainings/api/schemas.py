@@ -22,6 +22,7 @@ from trainings.models.tag import unwritable
 from trainings.models.training import MAX_NOTES
 from trainings.models.transitions import PRIORITIES
 from trainings.needs import Needs
+from trainings.sweeps import MOST
 from trainings.wishes import Action
 from workers.engine.config import Architecture, Hyperparameters
 
@@ -117,6 +118,7 @@ class TrainingOut(Schema):
     tags: list[str]
     owner: str | None
     started_from: OriginOut | None
+    sweep_id: UUID | None
 
     @staticmethod
     def resolve_started_from(training: Training) -> dict[str, Any] | None:
@@ -164,6 +166,80 @@ class TrainingIn(EstimateIn):
     name: Name
     priority: Priority = 0
     needs: Needs = Needs()
+
+
+# Each is judged where the hyperparameters are; of more values than trainings there may be none is.
+Values = Annotated[list[Any], Field(max_length=MOST)]
+Own = Annotated[dict[str, Any], Field(max_length=MOST)]
+
+
+class SweepMore(Schema):
+    """`grid`: values by name, of which every combination is made; `members`: one training each.
+
+    A name is that of a hyperparameter, or `architecture`.
+    """
+
+    model_config = example(grid={"l1_alpha": [0.001, 0.002], "seed": [1, 2]})
+
+    grid: Annotated[dict[str, Values], Field(max_length=MOST)] = Field(default_factory=dict)
+    members: Annotated[list[Own], Field(max_length=MOST)] = Field(default_factory=list)
+
+
+class SweepIn(TrainingIn, SweepMore):
+    """Trainings that differ in what `grid` and `members` name, and share one stream of activations.
+
+    Everything else is as of one training.
+    """
+
+    model_config = example(
+        name="smollm2-135m-l5-alphas",
+        tokenization_id=SOME_ID,
+        layer=5,
+        architecture="standard",
+        hyperparameters={"num_steps": 100_000},
+        grid={"l1_alpha": [0.001, 0.002], "seed": [1, 2]},
+        members=[{"architecture": "jumprelu", "target_l0": 64}],
+    )
+
+
+class MemberOut(Schema):
+    """One training of a sweep: what is its own, and how far it is.
+
+    `l0` and `fvu` are those on held-out tokens once it has ended, else as last logged; of those
+    that are `on_front` no other beats both.
+    """
+
+    id: UUID
+    name: str
+    own: dict[str, Any]
+    status: str
+    shown_status: str
+    step: int
+    num_steps: int
+    l0: float | None
+    fvu: float | None
+    on_front: bool
+
+
+class SweepRow(Schema):
+    """`asked`: what it was made of, as it was read. `statuses`: how many trainings have each."""
+
+    id: UUID
+    name: str
+    owner: str | None
+    created_at: datetime
+    asked: dict[str, Any]
+    statuses: dict[str, int]
+    progress: float
+
+
+class SweepOut(SweepRow):
+    trainings: list[MemberOut]
+
+
+class SweepPage(Schema):
+    items: list[SweepRow]
+    count: int
 
 
 class WarningOut(Schema):

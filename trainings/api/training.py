@@ -63,6 +63,7 @@ def list_trainings(
     q: Text = "",
     model_id: UUID | None = None,
     architecture: Architecture | None = None,
+    sweep_id: UUID | None = None,
     sort: Sort = "newest",
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
     offset: Annotated[int, Query(ge=0, le=1_000_000_000)] = 0,
@@ -79,6 +80,8 @@ def list_trainings(
         found = found.filter(model=model_id)
     if architecture:
         found = found.filter(architecture=architecture.value)
+    if sweep_id:
+        found = found.filter(sweep=sweep_id)
     return {"items": found[offset : offset + limit], "count": found.count()}
 
 
@@ -234,11 +237,17 @@ def pin_checkpoint(
 
 def _asked(payload: EstimateIn) -> tuple[Tokenization, TrainingConfig]:
     """Raises Http404 for a tokenization that is not there, `ConfigError` for each bad value."""
+    tokenization, given, sae = given_by(payload)
+    return tokenization, settled(given, tokenization, sae)
+
+
+def given_by(payload: EstimateIn) -> tuple[Tokenization, dict[str, Any], Sae | None]:
+    """The text, what `settled` takes, and the SAE it continues. Raises as `_asked` does."""
     rows = Tokenization.objects.select_related("model", "dataset")
     tokenization = get_object_or_404(rows, pk=payload.tokenization_id)
     given = payload.model_dump(include={"architecture", "layer", "hyperparameters"})
     sae = Sae.objects.to_continue(payload.start_from) if payload.start_from else None
-    return tokenization, settled(given, tokenization, sae)
+    return tokenization, given, sae
 
 
 def _visible() -> Any:

@@ -4,8 +4,10 @@ from .catalog import DatasetForm, ModelForm, TokenizationForm
 from .notes import NotesForm
 from .sae import ImportForm
 from .start import StartForm, texts
+from .vary import AddForm
 
 __all__ = [
+    "AddForm",
     "DatasetForm",
     "ImportForm",
     "ModelForm",

@@ -10,6 +10,7 @@ from typing import Any, cast
 from django import forms
 from django.http import QueryDict
 
+from trainings import sweeps
 from trainings.continuing import settled, starting
 from trainings.models import Sae, Tokenization
 from trainings.models.transitions import Priority
@@ -18,7 +19,6 @@ from workers.engine.config import (
     FIELDS,
     Architecture,
     ConfigError,
-    FieldSpec,
     ModelFacts,
     Problem,
     StartingSae,
@@ -28,6 +28,9 @@ from workers.engine.config import (
     warnings,
 )
 from workers.engine.config.fields import show
+
+from .hyper import hyper_field
+from .vary import grid_of, place_of, vary_bound, vary_fields
 
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 
@@ -43,7 +46,8 @@ MOST_DIGITS = 12
 class StartForm(forms.Form):
     """A training to start. `config` is there once it is valid; `found` are its warnings.
 
-    `start` is there where it continues an SAE, `sae`; then it has no fields for what follows.
+    Where something varies it is a sweep: `asked`, and `made`, each of its trainings. `start` is
+    there where it continues an SAE, `sae`; then it has no fields for what follows.
     """
 
     id = forms.UUIDField(widget=forms.HiddenInput)
@@ -92,6 +96,8 @@ class StartForm(forms.Form):
         super().__init__(self.filled, auto_id="start-%s")
         self.found: list[Problem] = []
         self.config: TrainingConfig | None = None
+        self.asked: sweeps.Asked | None = None
+        self.made: list[sweeps.Member] = []
         self.sae: Sae | None = None
         self.start: StartingSae | None = None
         self._refused: list[Problem] = []
@@ -105,8 +111,9 @@ class StartForm(forms.Form):
         following = (*self.start.fixed, *self.start.unused) if self.start else ()
         for spec in FIELDS.values():
             if spec.applies_to(self.chosen) and spec.name not in following:
-                self.fields[spec.name] = _hyper_field(spec)
+                self.fields[spec.name] = hyper_field(spec)
                 self.filled.setdefault(spec.name, show(spec.default))
+        self.fields |= vary_fields(self.chosen, ("architecture", *following) if self.start else ())
         if self.start and self.start.k is not None:
             name = "target_l0" if self.chosen.over_batch else "top_k_sparsity"
             own = f"as the SAE: K = {self.start.k:,}"
@@ -131,14 +138,31 @@ class StartForm(forms.Form):
         return found
 
     @property
+    def varied(self) -> list[forms.BoundField]:
+        """Fields that take several values."""
+        return vary_bound(self)
+
+    @property
+    def varies(self) -> bool:
+        """Whether any of them is filled in."""
+        return any(str(field.value() or "").strip(" ,") for field in self.varied)
+
+    @property
+    def sweep_open(self) -> bool:
+        return self.varies or bool(self["grid"].errors)
+
+    @property
     def suggested_name(self) -> str:
         """Model, layer, architecture and width, as in `smollm2-135m-l5-jumprelu-8x`."""
         if self.source is None:
             return ""
         if self.sae:
-            return f"{self.sae.name}-continued"[:255]
+            return f"{self.sae.name}-continued{'-sweep' * self.varies}"[:255]
         model = re.sub(r"[^a-z0-9.]+", "-", str(self.source.model).lower()).strip("-")
-        name = f"{model}-l{self._layers()}-{self.chosen.value}"
+        place = f"{model}-l{self._layers()}"
+        if self.varies:
+            return f"{place}-sweep"[:255]
+        name = f"{place}-{self.chosen.value}"
         return f"{name}-{self._width()}"[:255]
 
     def clean(self) -> dict[str, Any]:
@@ -150,10 +174,15 @@ class StartForm(forms.Form):
         try:
             asked = place | {"hyperparameters": self._hyperparameters()}
             self.config = settled(asked, self.source, self.sae)
+            if grid := grid_of(cleaned):
+                self.asked = sweeps.Asked(asked, grid)
+                self.made = sweeps.members(self.asked, self.source, self.sae)
         except ConfigError as error:
             self._add_problems(error.problems)
             return cleaned
-        if self.facts is not None:
+        if self.made:
+            self.found = sweeps.found_warnings(self.made, self.source)
+        elif self.facts is not None:
             self._add_problems(check(self.config, self.facts))
             self.found = warnings(self.config, self.facts, self.source.n_tokens)
         return cleaned
@@ -259,8 +288,8 @@ class StartForm(forms.Form):
 
     def _add_problems(self, found: list[Problem]) -> None:
         for problem in found:
-            shown = problem.field in self.fields and problem.field != "start_from"
-            self.add_error(problem.field if shown else None, problem.message)
+            place = place_of(problem, self.fields, self.asked.grid if self.asked else ())
+            self.add_error(place if place not in ("", "start_from") else None, problem.message)
 
 
 def texts(hyperparameters: Mapping[str, Any]) -> dict[str, str]:
@@ -271,33 +300,3 @@ def texts(hyperparameters: Mapping[str, Any]) -> dict[str, str]:
 def _source_label(row: Tokenization) -> str:
     tokens = f"{row.n_tokens:,} tokens" if row.n_tokens else "tokens not counted"
     return f"{row.dataset} · {row.model} · context {row.context_length} · {tokens}"
-
-
-def _hyper_field(spec: FieldSpec) -> forms.Field:
-    """A field that takes any text: range and type are judged where they are declared."""
-    help_text = f"{spec.sentence} {_range_help(spec)}".strip()
-    if spec.kind == "choice":
-        empty = [("", f"Automatic: {spec.automatic}")] if spec.optional else []
-        choices = empty + [(choice, choice.replace("_", " ")) for choice in spec.choices]
-        return forms.ChoiceField(
-            choices=choices,
-            required=False,
-            label=spec.label,
-            help_text=help_text,
-        )
-    mode = {"int": "numeric", "float": "decimal"}.get(spec.kind, "text")
-    attrs = {"inputmode": mode, "autocomplete": "off", "spellcheck": "false"}
-    if spec.automatic:
-        attrs["placeholder"] = spec.automatic
-    return forms.CharField(
-        required=False,
-        label=spec.label,
-        help_text=help_text,
-        widget=forms.TextInput(attrs=attrs),
-    )
-
-
-def _range_help(spec: FieldSpec) -> str:
-    if not spec.range_text:
-        return ""
-    return f"{spec.range_text} {spec.unit}".strip() + "."

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
+from django.urls import reverse
 from django.views.decorators.http import require_http_methods
 
 from trainings import wishes
@@ -17,7 +18,7 @@ from trainings.models.transitions import Status
 from trainings.wishes import Action
 
 from .cards import changed
-from .pages import back, dialog, ids_of, in_page
+from .pages import came_from, dialog, go_to, ids_of, in_page
 
 MOST = 500
 TITLES: dict[Action, str] = {
@@ -69,6 +70,7 @@ def _asked(request: HttpRequest, action: Action) -> dict[str, Any]:
     counts = Training.objects.visible().by_status()
     return {
         "action": action,
+        "next": came_from(request, request.GET, reverse("trainings")),
         "title": TITLES[action],
         "chosen": chosen,
         "able": sum(not choice.refused for choice in chosen),
@@ -85,6 +87,8 @@ def _do(request: HttpRequest, action: Action, ids: list[UUID]) -> HttpResponse:
     reasons = Counter(outcome.message for outcome in found if not outcome.done)
     for reason, count in reasons.items():
         messages.info(request, f"{count} left as {'they are' if count > 1 else 'it is'}: {reason}")
-    if not in_page(request):
-        return back(request, "/")
-    return changed(request, ids)
+    here = came_from(request, request.POST, reverse("trainings"))
+    # The list changes its cards where they stand; another page is drawn anew.
+    if in_page(request) and here == reverse("trainings"):
+        return changed(request, ids)
+    return go_to(request, here)

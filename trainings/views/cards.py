@@ -198,7 +198,7 @@ def card_of(training_id: UUID) -> Card:
 
 def shown() -> Any:
     """Trainings with all their cards read, in two queries."""
-    related = ("model", "dataset", "tokenization", "sae", "owner")
+    related = ("model", "dataset", "tokenization", "sae", "owner", "sweep")
     return Training.objects.visible().select_related(*related).prefetch_related("tags")
 
 

@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 
 from trainings.comparison import Setting
 from trainings.models import Training
+from trainings.standing import Standing, standing
 from workers.engine.config import sections
 from workers.engine.config.fields import show
 
@@ -42,21 +43,8 @@ class Compared:
     without: str
 
     @property
-    def point(self) -> dict[str, Any]:
-        """Where it stands between sparsity and fidelity: on held-out tokens, else at last."""
-        sae = self.card.sae
-        held_out = sae.evaluation if sae else {}
-        # A run that trains again has an SAE from before.
-        final = self.card.training.has_ended and held_out.get("fvu") is not None
-        found = held_out if final else self.card.training.latest
-        recovered = found.get("ce_recovered") if final else None
-        return {
-            "l0": found.get("l0"),
-            "fvu": found.get("fvu"),
-            "final": final,
-            "ce_recovered": recovered,
-            "ce_lost": None if recovered is None else 1 - recovered,
-        }
+    def point(self) -> Standing:
+        return standing(self.card.training)
 
 
 @require_safe
@@ -68,7 +56,7 @@ def compare(request: HttpRequest) -> HttpResponse:
         "compared": compared,
         "settings": [each for each in found if everything or each.differs],
         "charts": _COMPARED,
-        "any_ce": any(each.point["ce_lost"] is not None for each in compared),
+        "any_ce": any(each.point.ce_lost is not None for each in compared),
         "everything": everything,
         "same": sum(not each.differs for each in found),
         "here": _address([each.card.training.pk for each in compared]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from trainings.models import Tokenization, Training
@@ -36,28 +37,40 @@ class Estimate:
 
 def estimate(config: TrainingConfig, source: Tokenization) -> Estimate | None:
     """None while the model's width is not known."""
+    return estimate_together([config], source)
+
+
+def estimate_together(configs: Sequence[TrainingConfig], source: Tokenization) -> Estimate | None:
+    """Of trainings that share one stream: it is read once, and each has steps of its own."""
     if source.model.facts is None:
         return None
-    plan = Plan.of(config, source.model.facts)
-    speeds = _measured_speeds(source, len(plan.layers))
+    plans = [Plan.of(config, source.model.facts) for config in configs]
+    tokens = max(plan.total_tokens for plan in plans)
+    # As if that many trained on every token.
+    together = sum(plan.total_tokens for plan in plans) / tokens
+    speeds = _measured_speeds(source, len(plans[0].layers) * together)
+    settings = [plan.hyperparameters for plan in plans]
     return Estimate(
-        tokens_needed=plan.total_tokens,
+        tokens_needed=tokens,
         tokens_available=source.n_tokens or 0,
-        parameters=plan.parameters,
-        n_checkpoints=plan.hyperparameters.num_steps // plan.hyperparameters.checkpoint_interval,
-        seconds=plan.total_tokens * len(speeds) / sum(speeds) if speeds else None,
+        parameters=sum(plan.parameters for plan in plans),
+        n_checkpoints=sum(h.num_steps // h.checkpoint_interval for h in settings),
+        seconds=tokens * len(speeds) / sum(speeds) if speeds else None,
         measured_runs=len(speeds),
     )
 
 
-def _measured_speeds(source: Tokenization, layers: int) -> list[float]:
-    """Tokens per second of the newest finished runs on the same model, as of so many layers."""
+def _measured_speeds(source: Tokenization, layers: float) -> list[float]:
+    """Tokens per second of the newest finished runs on the same model, as of so many layers.
+
+    A layer of another training that shares the stream counts like one more of the same.
+    """
     runs = Training.objects.filter(model=source.model, status="completed")
     newest = runs.order_by("-completed_at")[:RECENT_RUNS]
     return [speed for run in newest if (speed := _speed(run, layers))]
 
 
-def _speed(run: Training, layers: int) -> float:
+def _speed(run: Training, layers: float) -> float:
     """A forward pass reads any number of layers; a step takes as much longer as there are more.
 
     How much of a token's time was its step's is known where the pass was measured by itself.

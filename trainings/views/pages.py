@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from itertools import islice
 from typing import Any
 
-from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
 
@@ -46,6 +46,18 @@ def whole(request: HttpRequest, name: str, default: int) -> int:
 
 def back(request: HttpRequest, default: str) -> HttpResponseRedirect:
     """To where the form says it came from, if that is one of our own pages."""
-    target = request.POST.get("next", "")
+    return HttpResponseRedirect(came_from(request, request.POST, default))
+
+
+def came_from(request: HttpRequest, given: QueryDict, default: str) -> str:
+    """The `next` of these, if that is one of our own pages."""
+    target = given.get("next") or ""
     safe = url_has_allowed_host_and_scheme(target, allowed_hosts={request.get_host()})
-    return HttpResponseRedirect(target if safe else default)
+    return target if safe else default
+
+
+def go_to(request: HttpRequest, address: str) -> HttpResponse:
+    """On to another page, also from a dialog."""
+    if in_page(request):
+        return HttpResponse(headers={"HX-Redirect": address})
+    return HttpResponseRedirect(address)

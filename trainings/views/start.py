@@ -12,15 +12,15 @@ from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
-from trainings import signals
+from trainings import signals, sweeps
 from trainings.continuing import own_settings
 from trainings.forms import StartForm, texts
 from trainings.models import Rehearsal, Sae, Training
 from trainings.models.transitions import Priority
 from workers.engine.config import ConfigError
 
-from .estimate import estimate
-from .pages import dialog, in_page
+from .estimate import estimate, estimate_together
+from .pages import dialog, go_to, in_page
 from .rehearsal import Measurement
 
 # Of the number of an attempt.
@@ -37,7 +37,7 @@ def new(request: HttpRequest) -> HttpResponse:
         return _refused(request, form)
     if not form.accepts_warnings:
         return dialog(request, "training/_start.html", {**_context(form), "review": True})
-    return _start(request, form)
+    return _start_sweep(request, form) if form.made else _start(request, form)
 
 
 def show(request: HttpRequest, filled: QueryDict) -> HttpResponse:
@@ -135,6 +135,23 @@ def _start(request: HttpRequest, form: StartForm) -> HttpResponse:
     return HttpResponse(headers={"HX-Trigger": json.dumps(started), "HX-Reswap": "none"})
 
 
+def _start_sweep(request: HttpRequest, form: StartForm) -> HttpResponse:
+    assert form.asked is not None
+    sweep, created = sweeps.start(
+        pk=form.cleaned_data["id"],
+        name=form.cleaned_data["name"],
+        source=form.cleaned_data["tokenization"],
+        asked=form.asked,
+        made=form.made,
+        priority=form.cleaned_data["priority"] or Priority.NORMAL,
+        needs=form.needs,
+        owner=request.user,
+    )
+    if created:
+        signals.started.send(Training, training=sweep.trainings.first(), form=request.POST)
+    return go_to(request, reverse("sweep", args=[sweep.pk]))
+
+
 def _refused(request: HttpRequest, form: StartForm) -> HttpResponse:
     return dialog(request, "training/_start.html", {**_context(form), "refused": True}, status=422)
 
@@ -155,7 +172,10 @@ def _drawn(data: QueryDict) -> StartForm:
 def _context(form: StartForm) -> dict[str, Any]:
     form.full_clean()
     context: dict[str, Any] = {"form": form, "estimate": None, "measurement": None}
-    if form.is_valid() and form.config and form.source:
+    if form.is_valid() and form.made and form.source:
+        together = [member.config for member in form.made]
+        context["estimate"] = estimate_together(together, form.source)
+    elif form.is_valid() and form.config and form.source:
         context["estimate"] = estimate(form.config, form.source)
         rehearsal = Rehearsal.objects.of(form.source, form.config)
         context["measurement"] = Measurement(rehearsal) if rehearsal else None

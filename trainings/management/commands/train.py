@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError, CommandParser
-from pydantic import ValidationError
+from django.core.management.base import BaseCommand, CommandParser
 
-from trainings.continuing import settled
-from trainings.management import naming, rehearsal, running
-from trainings.management.asking import chosen_tokenization, hyperparameters
-from trainings.management.console import quiet
-from trainings.models import Tokenization, Training
-from workers.engine.config import (
-    PRESETS,
-    Architecture,
-    ConfigError,
-    TrainingConfig,
-    problems,
-    settled_layers,
+from trainings.management import rehearsal, running
+from trainings.management.asking import (
+    add_what_to_train,
+    chosen_tokenization,
+    config_of,
+    naming_fields,
 )
+from trainings.management.console import quiet
+from trainings.models import Training
+from workers.engine.config import settled_layers
 
 
 class Command(BaseCommand):
@@ -34,39 +28,7 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--model", help="Name or id of a ready model.")
-        parser.add_argument("--dataset", help="Name or id of a ready dataset.")
-        parser.add_argument("--tokenization", help="Id; needed where several fit.")
-        parser.add_argument("--context-length", type=int, help="Chooses among tokenizations.")
-        parser.add_argument(
-            "--layer",
-            type=int,
-            help="Decoder block, from 0; of a crosscoder the first of its layers.",
-        )
-        parser.add_argument(
-            "--architecture",
-            choices=list(Architecture),
-            help=f"Default: the preset's, or {Architecture.STANDARD}.",
-        )
-        parser.add_argument(
-            "--from",
-            metavar="SAE",
-            help="Continue this SAE: id, or name of its training or import. Layer, architecture "
-            "and width are its own; the text, too, unless another one is named.",
-        )
-        parser.add_argument(
-            "--preset",
-            choices=list(PRESETS),
-            help="A recipe to start from; docs/hyperparameters.md says what each has reached.",
-        )
-        parser.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="NAME=VALUE",
-            help="A hyperparameter, as often as needed; it wins over the preset's. "
-            "docs/hyperparameters.md lists them.",
-        )
+        add_what_to_train(parser)
         parser.add_argument(
             "--dry-run",
             action="store_true",
@@ -86,15 +48,15 @@ class Command(BaseCommand):
 
     def _rehearse(self, options: dict[str, Any]) -> None:
         tokenization = chosen_tokenization(options)
-        with _naming_fields():
-            found = rehearsal.rehearse(tokenization, _config(options, tokenization))
+        with naming_fields():
+            found = rehearsal.rehearse(tokenization, config_of(options, tokenization))
         self.stdout.write(json.dumps(found) if options["json"] else rehearsal.sentences(found))
 
     def _queued(self, options: dict[str, Any]) -> Training:
         """The pending row. Ends the command, naming each field, where it cannot be trained."""
         tokenization = chosen_tokenization(options)
-        with _naming_fields():
-            config = _config(options, tokenization)
+        with naming_fields():
+            config = config_of(options, tokenization)
             layers = "-".join(map(str, settled_layers(config)))
             name = f"{tokenization.model}-layer{layers}-{config.architecture}"
             return Training.objects.start(
@@ -103,39 +65,3 @@ class Command(BaseCommand):
                 config=config,
                 nudge_workers=False,
             )
-
-
-def _config(options: dict[str, Any], tokenization: Tokenization) -> TrainingConfig:
-    """Raises `ConfigError`, or `CommandError` where preset and architecture disagree."""
-    preset = PRESETS.get(options["preset"])
-    asked = options["architecture"]
-    if preset and asked and asked != preset.architecture:
-        raise CommandError(
-            f"The preset {preset.name} is for {preset.architecture}; leave --architecture out.",
-            returncode=2,
-        )
-    sae = naming.sae(options["from"]) if options["from"] else None
-    if sae is None and options["layer"] is None:
-        raise CommandError("Name a --layer, or an SAE to continue with --from.", returncode=2)
-    usual = None if sae else Architecture.STANDARD
-    return settled(
-        {
-            "architecture": preset.architecture if preset else asked or usual,
-            "layer": options["layer"],
-            "hyperparameters": hyperparameters(
-                options["set"], preset.hyperparameters if preset else {}
-            ),
-        },
-        tokenization,
-        sae,
-    )
-
-
-@contextmanager
-def _naming_fields() -> Iterator[None]:
-    """End the command with a line for every field that is wrong."""
-    try:
-        yield
-    except (ValidationError, ConfigError) as error:
-        lines = [f"{problem.field}: {problem.message}" for problem in problems(error)]
-        raise CommandError("\n".join(lines), returncode=2) from error
