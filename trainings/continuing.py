@@ -39,9 +39,6 @@ def settled(
         return start.followed_by(TrainingConfig.model_validate(own | given), sae.pk)
     except ValidationError as error:
         raise ConfigError(problems(error)) from error
-    except OverflowError as error:
-        beyond = "One of its numbers is larger than any that is read."
-        raise ConfigError([Problem("hyperparameters", beyond)]) from error
 
 
 def starting(sae: Sae, source: Tokenization | None = None) -> StartingSae:

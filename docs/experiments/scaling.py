@@ -33,8 +33,9 @@ can be had.
 - **Memory decides between H100 and H200.** Every GPU of a run holds the model up to its layer, also
 where the SAE is split: {kept} for the 70B, {held} with an 8× SAE and the rest. One H200 does; on an
 H100 a run that is not split leaves what is too much to the worker's other GPUs or to the host's
-memory, from where it is copied for each pass (*not yet measured*, nor in the tables below). Up to the 8B with 32× an H100 is nearly as good; and from a complete cache,
-which needs no model, it trains the 70B's 8× SAE too.
+memory, from where it is copied for each pass (*not yet measured*, nor in the tables below). Up to
+the 8B with 32× an H100 is nearly as good; and from a complete cache, which needs no model, it
+trains the 70B's 8× SAE too.
 - **Many runs, one GPU each, waste nothing.** Split one over the GPUs of a host where it has no room
 otherwise, or where one result has to come soon. Then raise `buffer_tokens` to 32,768 for each GPU:
 at the default only two of them read.

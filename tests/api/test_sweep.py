@@ -155,7 +155,7 @@ THOUSAND = list(range(1000))
         ({"grid": {"l1_alpha": [{"a": 1}]}}, "l1_alpha"),
         ({"grid": {"l1_alpha": [None]}}, "l1_alpha"),
         ({"grid": {"seed": [1.5]}}, "seed"),
-        ({"grid": {"seed": [10**400]}}, "hyperparameters"),
+        ({"grid": {"seed": [10**400]}}, "seed"),
         ({"grid": {"seed": [1, 1]}}, "grid"),
         ({"grid": {"colour": ["red"]}}, "grid"),
         ({"grid": {"seed": THOUSAND}}, "seed"),

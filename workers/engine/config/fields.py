@@ -84,7 +84,7 @@ class FieldSpec:
         """What is wrong with a value of the right type; empty where nothing is."""
         if value is None or isinstance(value, str | tuple):
             return ""
-        if not math.isfinite(value):
+        if isinstance(value, float) and not math.isfinite(value):
             return f"{value} is not a number; {self.range_sentence}."
         if self.low is not None and value < self.low:
             return f"{show(value)} is too small; {self.range_sentence}."
