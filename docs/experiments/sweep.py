@@ -2,7 +2,10 @@
 
 Takes the folder of a run (run.json), trains it alone eight times with learning rates and seeds of
 their own, then all eight together, and prints the seconds that training took: reading once, the
-steps of all, and both together. Checkpoints and SAEs go to a temporary folder.
+steps of all, and both together. `readings_paid` is what they cost together besides their steps, as
+a multiple of reading once: with the steps as they were alone, and as they were together, where
+eight SAEs share the processor's caches. What each begins with, the estimate of its normalization,
+is in neither. Checkpoints and SAEs go to a temporary folder.
 
     python docs/experiments/sweep.py RUN_DIR --steps 200
 """
@@ -30,16 +33,25 @@ def main() -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         alone = [_read_and_made(train(spec, Path(folder) / spec.name)) for spec in specs]
         entries = [Entry(spec, Path(folder) / f"{spec.name}-together") for spec in specs]
-        together = _seconds(event for _, event in train_together(entries, _failed))
-    readings = [read for read, _ in alone]
+        told, together = _watched(train_together(entries, _failed))
+    h = specs[0].config.hyperparameters
+    # The first chunk is read before the first step, from which on time is taken.
+    timed = 1 - min(1.0, h.buffer_tokens / (options.steps * h.batch_size))
+    readings = [timed * read for read, _ in alone]
+    reading = statistics.median(readings)
     steps = sum(made for _, made in alone)
+    # The clock of each runs while the others make their steps, too.
+    beside = sum(event.sae_seconds for event in told) / len(specs)
     return {
         "members": len(specs),
         "reading_once_fastest": min(readings),
-        "reading_once_mean": statistics.mean(readings),
+        "reading_once": reading,
         "steps_of_all": steps,
+        "steps_of_all_together": beside,
         "together": together,
         "one_after_another": sum(readings) + steps,
+        "readings_paid": (together - steps) / reading,
+        "readings_paid_by_steps_together": (together - beside) / reading,
     }
 
 
@@ -63,15 +75,17 @@ def _read_and_made(told: Iterable[events.Event]) -> tuple[float, float]:
     return sum(p.extraction_seconds for p in points), sum(p.sae_seconds for p in points)
 
 
-def _seconds(told: Iterable[events.Event]) -> float:
-    """From the first step to the last one of all."""
+def _watched(told: Iterable[tuple[str, events.Event]]) -> tuple[list[events.Progress], float]:
+    """All points, and the seconds from the first step to the last one of all."""
+    points: list[events.Progress] = []
     begun = ended = 0.0
-    for event in told:
+    for _, event in told:
         if isinstance(event, events.Phase) and event.phase == "training":
             begun = time.perf_counter()
         if isinstance(event, events.Progress):
+            points.append(event)
             ended = time.perf_counter()
-    return ended - begun
+    return points, ended - begun
 
 
 def _failed(_training_id: str, _step: int, error: Exception) -> events.Event:
