@@ -11,7 +11,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.forms import ModelForm
 
-from . import nudge
+from . import nudge, store
 from .models.catalog import Prepared, Status
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ def register(form: ModelForm[Any], owner: Any) -> Prepared | None:
 def _remove_files(folder: Path) -> None:
     """The row is gone; what stays of its files is said in the log, and `prune` finds it."""
     shutil.rmtree(folder, onerror=_log_left)
+    store.discard_later(folder)
 
 
 def _log_left(_function: object, path: str, error: Any) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, cast
 
-from trainings.models import Tokenization
+from trainings import store
+from trainings.models import Dataset, Tokenization
 from workers.engine.tokens import Bos, TokenizeError, tokenize
 from workers.texts import texts
 
@@ -17,6 +18,9 @@ __all__ = ["TokenizeError", "prepare"]
 def prepare(tokenization: Tokenization, job: Job) -> dict[str, Any]:
     dataset, most = tokenization.dataset, tokenization.max_tokens
     documents = 0
+    store.fetch(tokenization.model.folder, job.go_on)
+    if dataset.source == Dataset.Source.DEMO:  # all others lie elsewhere
+        store.fetch(dataset.folder, job.go_on)
 
     def counted() -> Iterator[str]:
         nonlocal documents
