@@ -181,6 +181,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "saestudio.streaming.NoBodyForHead",
     "saestudio.errors.ApiErrors",
+    "saestudio.errors.FilesOnTheirWay",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",

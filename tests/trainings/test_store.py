@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,79 @@ from trainings import store
 from trainings.store import remote, scratch
 
 BYTES = os.urandom(100_000)
+
+
+@pytest.fixture(params=["memory", "s3"])
+def objects(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    settings: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[None]:
+    """A store that is no folder: objects in memory, or behind a server of S3's protocol."""
+    settings.HOME = tmp_path / "ada"
+    monkeypatch.setattr(remote, "PAUSES", (0.01, 0.01))
+    monkeypatch.setattr(remote, "PIECE", 30_000)
+    if request.param == "memory":
+        settings.STORE = "memory://studio"
+        yield
+        store.discard(Path(settings.HOME))
+        return
+    pytest.importorskip("s3fs")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer(port=0)
+    server.start()
+    host, port = server.get_host_and_port()
+    for name, value in {
+        "AWS_ENDPOINT_URL": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    import fsspec
+
+    fsspec.filesystem("s3", skip_instance_cache=True).mkdir("lab")
+    settings.STORE = f"s3://lab/{request.node.name}"
+    yield
+    server.stop()
+
+
+def test_a_store_of_objects_gives_back_what_was_put(
+    objects: None, settings: Any, tmp_path: Path
+) -> None:
+    folder = a_model(settings)
+    store.check()
+    assert store.out_of_reach() == ""
+    assert not store.has(folder)
+    store.put(folder)
+    assert store.has(folder)
+    assert store.children(folder.parent) == ["one"]
+    assert store.bytes_below(folder) > len(BYTES)
+    settings.HOME = tmp_path / "bell"
+    store.fetch(here(settings))
+    assert (here(settings) / "parts" / "weights.bin").read_bytes() == BYTES
+    (here(settings) / "config.json").write_text("[]")
+    store.put(here(settings))
+    settings.HOME = tmp_path / "ada"
+    store.fetch(folder, newest=True)
+    assert (folder / "config.json").read_text() == "[]"
+    store.discard(folder)
+    assert not store.has(folder)
+    assert store.children(folder.parent) == []
+    with pytest.raises(store.Absent):
+        store.fetch(folder.with_name("two"))
+
+
+def test_a_harmed_object_is_named(objects: None, settings: Any, tmp_path: Path) -> None:
+    store.put(a_model(settings))
+    there = remote.remote(settings.STORE)
+    [name] = [each for each in there._fs.find(there._root) if each.endswith("weights.bin")]
+    settings.HOME = tmp_path / "bell"
+    for harmed, said in ((BYTES[:-1], "99999 bytes"), (BYTES[::-1], "SHA-256")):
+        there._fs.pipe_file(name, harmed)
+        with pytest.raises(store.Damaged, match=f"weights.bin .*{said}"):
+            store.fetch(here(settings))
+    assert not here(settings).exists()
 
 
 @pytest.fixture

@@ -244,7 +244,7 @@ def test_a_store_that_stays_away_fails_it_and_its_host_goes_on_later(
     thread.join(30)
     training.refresh_from_db()
     assert training.status == "failed"
-    assert "no route to host. It is kept on" in (training.error_message or "")
+    assert "no route to host). It is kept on" in (training.error_message or "")
     assert not training.checkpoints.exists()
 
     switch.away = False

@@ -2,37 +2,43 @@
 between. Without `SAESTUDIO_STORE` nothing here does or loads anything."""
 
 from .artefacts import (
+    DRAFT,
+    bytes_below,
     check,
     children,
     discard,
     discard_later,
+    drop_copy,
     fetch,
-    files_of,
     has,
-    is_current,
+    holds,
     on,
     out_of_reach,
     put,
     remove_local,
+    unused_since,
 )
 from .remote import Absent, Away, Damaged, GoOn, StoreError
 
 __all__ = [
+    "DRAFT",
     "Absent",
     "Away",
     "Damaged",
     "GoOn",
     "StoreError",
+    "bytes_below",
     "check",
     "children",
     "discard",
     "discard_later",
+    "drop_copy",
     "fetch",
-    "files_of",
     "has",
-    "is_current",
+    "holds",
     "on",
     "out_of_reach",
     "put",
     "remove_local",
+    "unused_since",
 ]

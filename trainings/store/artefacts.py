@@ -113,17 +113,26 @@ def has(path: Path, go_on: GoOn = _no_matter) -> bool:
     return on() and _manifest(remote(settings.STORE), key_of(path), go_on) is not None
 
 
-def is_current(path: Path, go_on: GoOn = _no_matter) -> bool:
-    """Whether this host's copy is what the store has now. Raises `StoreError`."""
-    there = _manifest(remote(settings.STORE), key_of(path), go_on)
-    here = scratch.recorded(path)
-    return there is not None and here is not None and there.version == here.version
+def holds(path: Path, go_on: GoOn = _no_matter) -> bool:
+    """Whether the store has these very files: then this host's copy may go. Raises `StoreError`."""
+    there = on() and _manifest(remote(settings.STORE), key_of(path), go_on)
+    return bool(there) and Manifest.of(path, go_on) == there
 
 
-def files_of(path: Path, go_on: GoOn = _no_matter) -> dict[str, int]:
-    """Names and sizes of its files in the store. Raises `Absent`, `Away`, `Damaged`."""
-    found = _manifest_of(remote(settings.STORE), key_of(path), go_on)
-    return {name: file.bytes for name, file in found.files.items()}
+def bytes_below(path: Path, go_on: GoOn = _no_matter) -> int:
+    """What the store keeps of an artefact, or of a folder of them. Raises `StoreError`."""
+    return remote(settings.STORE).bytes_below(key_of(path), go_on) if on() else 0
+
+
+def drop_copy(path: Path) -> None:
+    """Remove this host's copy; what is in the store stays there."""
+    remove_local(path)
+    scratch.forget(path)
+
+
+def unused_since(moment: float) -> Iterator[Path]:
+    """This host's copies that were last used before then, in seconds since 1970."""
+    return scratch.unused_since(moment) if on() else iter(())
 
 
 def discard(path: Path, go_on: GoOn = _no_matter) -> None:
@@ -207,7 +216,8 @@ def _manifest_of(there: Remote, key: str, go_on: GoOn) -> Manifest:
 def _outdated(path: Path, go_on: GoOn) -> bool:
     """Whether the store has something else than the copy that is here."""
     try:
-        return has(path, go_on) and not is_current(path, go_on)
+        there, here = _manifest(remote(settings.STORE), key_of(path), go_on), scratch.recorded(path)
+        return there is not None and (here is None or there.version != here.version)
     except Away as error:
         logger.warning("The copy of %s that is here is used: %s", path, error)
         return False

@@ -127,6 +127,12 @@ class Remote:
 
         self._tried(f"deleting {name}", remove, go_on)
 
+    def bytes_below(self, name: str, go_on: GoOn) -> int:
+        """What all objects below a name take. Raises `Away`."""
+        at = self._at(name)
+        found = self._tried(f"listing {name}", lambda: self._fs.find(at, detail=True), go_on)
+        return sum(int(each["size"] or 0) for each in found.values())
+
     def children(self, name: str, go_on: GoOn) -> list[str]:
         """The last parts of the names right below this one. Raises `Away`."""
         try:
