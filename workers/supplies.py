@@ -53,7 +53,7 @@ class Supplies:
         return cls(
             folder=training.folder,
             reads=(training.model.folder, training.tokenization.folder),
-            start=start and start.folder,
+            start=start.folder if start else None,
             checkpoints=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),
             known=frozenset(map(Path, known)),
             unsent=unsent(training),

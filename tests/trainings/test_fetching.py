@@ -18,7 +18,7 @@ from tests.people import somebody
 from tests.rows import a_training, an_sae
 from trainings import fetching, store
 from trainings.models import Checkpoint, Sae, SaeJob, Training
-from trainings.store import Away
+from trainings.store import Away, remote
 from workers.engine.features import table
 
 pytestmark = pytest.mark.django_db
@@ -149,10 +149,11 @@ def test_the_log_of_another_host_is_shown_once_the_attempt_is_over(
 
 
 def test_readiness_and_doctor_look_at_the_store(
-    client: Client, shared: Path, settings: Any
+    client: Client, shared: Path, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from trainings.management.commands import doctor
 
+    monkeypatch.setattr(remote, "PAUSES", ())
     Path(settings.HOME).mkdir()
     assert client.get("/readyz").json()["store"] == "ok"
     assert [finding.state for finding in doctor._store()] == ["ok"]

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from django.conf import settings
@@ -40,7 +41,7 @@ def left_over() -> Iterator[Candidate]:
         with suppress(FileNotFoundError):
             if path.stat().st_mtime < time.time() - _DAY:
                 size = bytes_of(path)
-                yield Candidate("half", str(path), size, lambda path=path: store.remove_local(path))  # type: ignore[misc]
+                yield Candidate("half", str(path), size, partial(store.remove_local, path))
 
 
 def bytes_of(path: Path) -> int:
