@@ -362,6 +362,18 @@ def test_an_address_that_is_none_stops_the_start(address: str) -> None:
     assert "SAESTUDIO_STORE must be an address as s3://bucket/prefix" in done.stderr
 
 
+def test_a_folder_that_is_not_mounted_is_not_made(shared: Path, settings: Any) -> None:
+    folder = a_model(settings)
+    shared.rmdir()
+    assert "is it mounted?" in store.out_of_reach()
+    for use in (store.put, store.has, store.discard):
+        with pytest.raises(store.Away, match="is it mounted"):
+            use(folder)
+    with pytest.raises(store.Away):
+        store.fetch(folder.with_name("two"))
+    assert not shared.exists()
+
+
 def test_an_unknown_protocol_is_a_sentence(settings: Any, tmp_path: Path) -> None:
     settings.HOME, settings.STORE = tmp_path, "nonsense://somewhere/else"
     assert "SAESTUDIO_STORE cannot be used" in store.out_of_reach()

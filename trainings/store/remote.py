@@ -99,7 +99,7 @@ class Remote:
 
         if not path.is_file():
             raise FileNotFoundError(path)
-        self._tried(f"writing {name}", send, go_on)
+        self._written(name, send, go_on)
 
     def write(self, name: str, data: bytes, go_on: GoOn) -> None:
         """A small object to this name. Raises `Away`."""
@@ -110,7 +110,7 @@ class Remote:
             else:
                 self._in_folder(name, lambda at: self._fs.pipe_file(at, data))
 
-        self._tried(f"writing {name}", write, go_on)
+        self._written(name, write, go_on)
 
     def remove(self, name: str, first: str, go_on: GoOn) -> None:
         """All below this name, and before the rest the objects that are called `first`."""
@@ -146,12 +146,25 @@ class Remote:
     def _at(self, name: str) -> str:
         return f"{self._root}/{name}"
 
+    def _written(self, name: str, write: Callable[[], None], go_on: GoOn) -> None:
+        """As `_tried`; what is not found here is the place itself."""
+
+        def placed() -> None:
+            try:
+                write()
+            except FileNotFoundError as error:
+                raise OSError(str(error)) from error
+
+        self._tried(f"writing {name}", placed, go_on)
+
     def _in_folder(self, name: str, write: Callable[[str], Any]) -> None:
         """Object stores have no folders; other file systems want them made."""
         at = self._at(name)
         try:
             write(at)
         except FileNotFoundError:
+            if self._fs.async_impl:  # an object store, whose bucket is for its owner to make
+                raise
             self._fs.makedirs(at.rpartition("/")[0], exist_ok=True)
             write(at)
 
@@ -171,6 +184,7 @@ class Remote:
         for pause in (*(PAUSES if pauses is None else pauses), None):
             go_on()
             try:
+                self._see_that_it_is_mounted()
                 return do()
             except FileNotFoundError:
                 raise
@@ -186,6 +200,11 @@ class Remote:
                 logger.warning("The store fails at %s: %s; again in %g s", what, _why(error), pause)
             rest(pause, go_on)
         raise AssertionError("the last try returns or raises")
+
+    def _see_that_it_is_mounted(self) -> None:
+        """A folder that is not there is never made: below it might be nothing but this host."""
+        if self._local and not Path(self._root).is_dir():
+            raise NotADirectoryError(f"the folder {self._root} is not there; is it mounted?")
 
 
 @lru_cache(maxsize=4)

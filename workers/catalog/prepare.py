@@ -79,8 +79,8 @@ def _work(label: str, job: Job) -> Facts:
         with job:
             facts = _WORK[label](job.row, job)
             job.publish()
-            if job.row.folder.exists():
-                job.report(0.99, "Putting it into the store" if store.on() else "")
+            if store.on() and job.row.folder.exists():
+                job.report(0.99, "Putting it into the store")
                 store.put(job.row.folder, job.go_on)
             return facts
     except (HubError, ModelError, PackageError, TextError, tokenization.TokenizeError) as error:
