@@ -189,6 +189,22 @@ def test_prune_drops_copies_that_are_in_the_store_and_nothing_else(
     assert (folders["old"] / "file").read_text() == "content"
 
 
+def test_prune_drops_checkpoints_that_another_host_has_thinned(shared: Path, settings: Any) -> None:
+    from django.core.management import call_command
+
+    run = a_training(attempt=1, status="stopped")
+    paths = [run.attempt_folder(1) / "checkpoints" / f"step-{step:06d}" for step in (1, 2, 3)]
+    for path in paths:
+        path.mkdir(parents=True)
+        (path / "manifest.json").write_text("{}")
+    Checkpoint.objects.create(
+        training=run, attempt=1, step=2, path=str(paths[1]), size_bytes=1, sha256="x"
+    )
+    call_command("prune", "--unused", "30", "--yes")
+    # The last one waits for the store still.
+    assert [path.exists() for path in paths] == [False, True, True]
+
+
 def test_prune_finds_orphans_in_the_store(shared: Path, settings: Any) -> None:
     from django.core.management import call_command
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from django.conf import settings
 
 from trainings import store
-from trainings.models import Rehearsal, SaeJob, Training
+from trainings.models import Checkpoint, Rehearsal, SaeJob, Training
 
 _DAY = 86_400.0
 
@@ -33,6 +33,31 @@ def unused(days: int) -> Iterator[Candidate]:
     for path in store.unused_since(time.time() - days * _DAY):
         if not any(path.is_relative_to(folder) for folder in needed) and store.holds(path):
             yield Candidate("copy", str(path), bytes_of(path), _dropping(path))
+
+
+def thinned_elsewhere() -> Iterator[Candidate]:
+    """Checkpoints whose rows another host has deleted; not one that still waits for the store."""
+    from workers.supplies import unsent
+
+    for run in Training.objects.exclude(status="running"):
+        waits = unsent(run)
+        for path in sorted(run.folder.glob("attempt-*/checkpoints/step-*")):
+            if path != waits and not _stands_for(path):
+                yield Candidate("copy", str(path), bytes_of(path), _removing(path, run))
+
+
+def _stands_for(path: Path) -> bool:
+    """Whether a row does."""
+    return Checkpoint.objects.filter(path=str(path)).exists()
+
+
+def _removing(path: Path, run: Training) -> Callable[[], None]:
+    def remove() -> None:
+        begun = Training.objects.filter(pk=run.pk, status="running").exists()
+        if not begun and not _stands_for(path):
+            store.drop_copy(path)
+
+    return remove
 
 
 def left_over() -> Iterator[Candidate]:

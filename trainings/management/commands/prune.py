@@ -114,6 +114,7 @@ def _candidates(options: dict[str, Any]) -> Iterator[Candidate]:
         yield from _trainings(options["status"], options["older_than"])
     if options["unused"] is not None:
         yield from copies.unused(options["unused"])
+        yield from copies.thinned_elsewhere()
         yield from copies.left_over()
 
 
