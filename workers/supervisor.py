@@ -195,11 +195,15 @@ class Group:
             self.open.remove(one)
 
     def _await_uploads(self) -> None:
-        """Nobody's lease is lost while another's files are on their way."""
+        """Keep the leases of those whose files are on their way; the others are free meanwhile."""
         while any(one.uploading for one in self.open):
             for one in tuple(self.open):
-                one.hurry()
-                self._keep(one)
+                if one.uploading:
+                    one.hurry()
+                    self._keep(one)
+                elif one.settled():
+                    one.log.close()
+                    self.open.remove(one)
             time.sleep(process.TICK)
 
     def _train(self) -> None:
