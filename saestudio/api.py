@@ -48,7 +48,7 @@ REFUSALS: Final = {
     413: "The body is larger than is read",
     422: "A value is wrong; `field` names it",
     429: "Too many calls; `Retry-After` says when to go on",
-    503: "The database is away",
+    503: "The database is away; or files are on their way from the store: `Retry-After`",
 }
 
 

@@ -13,6 +13,8 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import render
 from django.template.loader import render_to_string
 
+from trainings.fetching import NotHere
+
 AWAY = "The database cannot be reached at the moment; nothing was changed. Try again in a moment."
 FAILED = "The server failed at this; its log says why. Nothing was changed."
 
@@ -54,6 +56,26 @@ class ApiErrors:
         if allowed := answer.get("Allow"):
             shaped["Allow"] = allowed
         return shaped
+
+
+class FilesOnTheirWay:
+    """503 and a sentence where what is asked for lies in the store and not on this host yet."""
+
+    def __init__(self, get_response: Callable[[HttpRequest], HttpResponseBase]) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponseBase:
+        return self.get_response(request)
+
+    def process_exception(self, request: HttpRequest, error: Exception) -> HttpResponse | None:
+        if not isinstance(error, NotHere):
+            return None
+        if request.path.startswith("/api/"):
+            answer: HttpResponse = refusal(503, "store", str(error))
+        else:
+            answer = render(request, "waits.html", {"reason": str(error)}, status=503)
+        answer["Retry-After"] = "5"
+        return answer
 
 
 def permission_denied(request: HttpRequest, exception: Exception) -> HttpResponse:

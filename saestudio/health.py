@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from concurrent.futures import wait
 
 from django.conf import settings
 from django.contrib.auth.decorators import login_not_required
@@ -13,6 +14,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.exposition import generate_latest
 from redis.exceptions import RedisError
 
+from trainings import fetching, store
 from trainings.models import Worker
 from workers.broker import broker
 
@@ -21,6 +23,8 @@ from .measures import registry
 OK = "ok"
 # Less room than this, and neither a checkpoint nor the database can count on being written.
 LEAST_DISK = 10**9
+# Seconds for which the store is waited for.
+STORE_PATIENCE = 5.0
 
 
 @login_not_required
@@ -36,6 +40,8 @@ def readyz(request: HttpRequest) -> JsonResponse:
     """All that a training needs is there; 503 with the names of what is not."""
     parts = {"database": _database(), "redis": _redis(), "disk": _disk()}
     parts["workers"] = _workers() if parts["database"] == OK else "unknown"
+    if store.on():
+        parts["store"] = _store()
     ready = all(state == OK for state in parts.values())
     return JsonResponse(parts, status=200 if ready else 503)
 
@@ -65,6 +71,15 @@ def _redis() -> str:
 def _disk() -> str:
     free = shutil.disk_usage(settings.HOME).free
     return OK if free > LEAST_DISK else f"only {free / 1e6:,.0f} MB are free"
+
+
+def _store() -> str:
+    """What a small object, written, read and deleted, said within the last seconds."""
+    asked = fetching.check()
+    if not wait([asked], STORE_PATIENCE).done:
+        return "does not answer"
+    error = asked.exception()
+    return OK if error is None else "unreachable"
 
 
 def _workers() -> str:

@@ -52,6 +52,17 @@ def _address(name: str) -> str:
     return text
 
 
+def _store(name: str) -> str:
+    """An fsspec address; empty where nothing is said."""
+    text = os.environ.get(name, "").strip().rstrip("/")
+    protocol, _, rest = text.partition("://")
+    if text and not (protocol and rest.strip("/")):
+        raise ImproperlyConfigured(
+            f"{name} must be an address as s3://bucket/prefix or file:///mnt/share/studio"
+        )
+    return text
+
+
 def _secret_key() -> str:
     """The key from the environment, or one made at the first start and kept beside the data."""
     given = os.environ.get("SAESTUDIO_SECRET_KEY", "")
@@ -114,6 +125,8 @@ def _databases() -> dict[str, Any]:
 
 
 HOME = Path(os.environ.get("SAESTUDIO_HOME", BASE_DIR / "var")).expanduser().resolve()
+# Where all hosts keep what they make; empty where they share the data folder.
+STORE = _store("SAESTUDIO_STORE")
 SECRET_KEY = _secret_key()
 DEBUG = env.bool("SAESTUDIO_DEBUG", default=False)
 BIND = os.environ.get("SAESTUDIO_BIND", "127.0.0.1")
@@ -168,6 +181,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "saestudio.streaming.NoBodyForHead",
     "saestudio.errors.ApiErrors",
+    "saestudio.errors.FilesOnTheirWay",
     "django.middleware.security.SecurityMiddleware",
     "csp.middleware.CSPMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",

@@ -42,6 +42,13 @@ LIGHT = (
 )
 
 
+def test_without_a_store_nothing_of_it_is_loaded() -> None:
+    code = "import django; django.setup(); import workers.supervisor, trainings.urls"
+    found = loaded_by(f"import os; os.environ.pop('SAESTUDIO_STORE', None); {code}")
+    assert "workers" in found
+    assert "fsspec" not in found
+
+
 @pytest.mark.parametrize("module", LIGHT)
 def test_what_the_web_imports_of_the_workers_is_light(module: str) -> None:
     assert not loaded_by(f"import {module}").intersection(HEAVY)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.forms import ModelForm
 
-from . import nudge
+from . import nudge, store
 from .models.catalog import Prepared, Status
 
 logger = logging.getLogger(__name__)
@@ -36,6 +36,7 @@ def _remove_files(row: Prepared) -> None:
     """The row is gone; what stays of its files is said in the log, and `prune` finds it."""
     for folder in (row.folder, row.kept_folder):
         shutil.rmtree(folder, onerror=_log_left)
+    store.discard_later(row.folder)
 
 
 def _log_left(_function: object, path: str, error: Any) -> None:

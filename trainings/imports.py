@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import transaction
 
+from . import store
 from .models import Sae, SaeJob
 from .wishes import unless_gone
 
@@ -52,3 +53,4 @@ def remove(sae: Sae) -> None:
     home = sae.home  # a deleted row has no id
     sae.delete()
     shutil.rmtree(home, onerror=unless_gone)
+    store.discard_later(home)

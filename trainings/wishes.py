@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import UUID
 
-from . import nudge, rights
+from . import nudge, rights, store
 from .models import Sweep, Training
+from .store import StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,12 @@ def discard(pk: UUID | str) -> None:
     if training is None:
         return
     shutil.rmtree(training.folder, onerror=unless_gone)
+    try:
+        store.discard(training.folder)
+    except StoreError as error:
+        # The row, which nobody sees any more, remembers that this is still to be done.
+        logger.warning("%s is still in the store, and tried again: %s", training.name, error)
+        return
     training.delete()
     Sweep.objects.discard_empty(training.sweep_id)
     logger.info("Deleted %s (%s) with its files", training.name, pk)

@@ -12,6 +12,7 @@ import threading
 import uuid
 from collections.abc import Sequence
 
+from trainings import store
 from trainings.models import Release, Training, Worker
 
 from . import release
@@ -60,7 +61,7 @@ def refusal() -> str:
     look()
     if draining.is_set():
         return "It is being drained."
-    return Release.objects.all().refusal(release.version())
+    return Release.objects.all().refusal(release.version()) or store.out_of_reach()
 
 
 def gpus() -> list[Gpu]:

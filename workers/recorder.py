@@ -68,6 +68,8 @@ class Recorder:
 
     training_id: UUID
     attempt: int
+    # Removes the files of a checkpoint whose row is gone.
+    discard: Callable[[Path], None] = lambda path: shutil.rmtree(path, onerror=_log_left)
     _events: list[Event] = field(default_factory=list)
     _flushed: float = 0.0
 
@@ -221,7 +223,7 @@ class Recorder:
         for surplus in Checkpoint.objects.surplus(held) if held else ():
             # The row first, unless it was pinned meanwhile: a row stands for files that are there.
             if Checkpoint.objects.filter(pk=surplus.pk, pinned=False).delete()[0]:
-                shutil.rmtree(surplus.path, onerror=_log_left)
+                self.discard(Path(surplus.path))
 
     def _write_points(self, points: list[Event]) -> None:
         TrainingMetric.objects.bulk_create(
@@ -247,7 +249,7 @@ class Recorder:
 
 def _set_aside_warning(event: Event) -> Event:
     name, moved_to = Path(event["checkpoint_path"]).name, event["moved_to"]
-    now = f"it is kept as {Path(moved_to).name}" if moved_to else "its folder is gone"
+    now = f"it is kept as {Path(moved_to).name}" if moved_to else "nothing of it is left here"
     return {
         "event": "warning",
         "step": event["step"],

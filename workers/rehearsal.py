@@ -8,16 +8,19 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from django.db import OperationalError, connection
 
-from trainings import cache, logs
+from trainings import cache, logs, store
 from trainings.models import Rehearsal, Sae, Tokenization, Training
+from trainings.store import StoreError
 from workers.engine.config import ConfigError, RunSpec, StartSpec, TrainingConfig
 
 from . import fleet, process
+from .beside import beside
 from .recorder import LeaseLost
 
 logger = logging.getLogger(__name__)
@@ -48,8 +51,12 @@ def measure(
     """
     try:
         with tempfile.TemporaryDirectory(prefix="rehearsal-") as folder:
-            _spec(tokenization, config).write(Path(folder))
+            spec = _spec(tokenization, config)
+            _fetch(spec, go_on)
+            spec.write(Path(folder))
             return _figures(Path(folder), go_on)
+    except StoreError as error:
+        raise RehearsalError(f"What it reads cannot be fetched. {error}") from error
     except OSError as error:
         raise RehearsalError(f"The measurement could not be started: {error}.") from error
 
@@ -120,6 +127,14 @@ def _spec(tokenization: Tokenization, config: TrainingConfig) -> RunSpec:
         cache=cache.spec(),
         start_from=_start(config),
     )
+
+
+def _fetch(spec: RunSpec, go_on: Callable[[], None]) -> None:
+    """Have here what it reads."""
+    paths = [spec.model_path, spec.tokens_path]
+    paths += [spec.start_from.folder] if spec.start_from else []
+    for path in paths if store.on() else ():
+        beside(partial(store.fetch, path), go_on)
 
 
 def _start(config: TrainingConfig) -> StartSpec | None:

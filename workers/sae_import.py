@@ -9,6 +9,7 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
+from trainings import store
 from trainings.models import Sae, SaeJob
 from trainings.sources import check_local_path
 
@@ -48,4 +49,6 @@ def clear_away(job: SaeJob) -> None:
     if Sae.objects.filter(pk=job.sae_id).exists():
         return
     run = job.sae.training
-    shutil.rmtree(run.folder if run else job.sae.home, ignore_errors=True)
+    folder = run.folder if run else job.sae.home
+    shutil.rmtree(folder, ignore_errors=True)
+    store.discard_later(folder)

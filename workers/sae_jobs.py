@@ -9,7 +9,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from queue import Empty, Queue
 from typing import Any
@@ -17,11 +19,13 @@ from typing import Any
 from django.db import OperationalError, close_old_connections, connection, transaction
 from django.db.models.functions import Now
 
-from trainings import logs
+from trainings import logs, store
 from trainings.models import Sae, SaeJob
+from trainings.store import Absent, StoreError
 from workers.engine.config.sae_job import SaeJobKind, SaeJobSpec
 
 from . import fleet, process
+from .beside import beside
 from .hub import HubError
 from .recorder import LeaseLost, patiently
 from .rehearsal import ShuttingDown
@@ -134,17 +138,44 @@ def _import(job: SaeJob) -> dict[str, Any]:
 
 def _result(job: SaeJob, row: _Row) -> dict[str, Any]:
     imports = job.kind == SaeJob.Kind.IMPORT
-    if not imports and not Path(job.sae.path).is_dir():
-        raise JobError(f"The SAE's folder {job.sae.path} is not there any more.")
     try:
+        if store.on():
+            _fetch(job, row)
+        if not imports and not Path(job.sae.path).is_dir():
+            raise JobError(f"The SAE's folder {job.sae.path} is not there any more.")
         with tempfile.TemporaryDirectory(prefix="sae-job-") as folder:
             source = fetched(job, Path(folder), row) if imports else None
             spec(job, source).write(Path(folder))
-            return _done(Path(folder), row)
-    except HubError as error:
+            result = _done(Path(folder), row)
+        if store.on() and (made := _made(job)):
+            row.tell(0.99, "Putting it into the store")
+            beside(partial(store.put, made), row)
+        return result
+    except (HubError, StoreError) as error:
         raise JobError(str(error)) from error
     except OSError as error:
         raise JobError(f"The job could not be started: {error}.") from error
+
+
+def _fetch(job: SaeJob, row: _Row) -> None:
+    """Have here what it reads; the SAE may be gone, which is another error."""
+    if job.kind != SaeJob.Kind.IMPORT:
+        with suppress(Absent):
+            beside(partial(store.fetch, job.sae.folder), row)
+    for folder in (job.tokenization.model.folder, job.tokenization.folder):
+        beside(partial(store.fetch, folder), row)
+
+
+def _made(job: SaeJob) -> Path | None:
+    """What a job of this kind writes; None where that is its result alone."""
+    match job.kind:
+        case SaeJob.Kind.FEATURES:
+            return job.sae.features_path
+        case SaeJob.Kind.EXPORT:
+            return job.sae.export_path(job.format)
+        case SaeJob.Kind.IMPORT:
+            return job.sae.folder
+    return None
 
 
 class _Row:

@@ -21,13 +21,15 @@ from uuid import UUID
 
 from django.db import OperationalError, connection
 
-from trainings import nudge
+from trainings import nudge, store
 from trainings.models import Training
+from trainings.store import Away, StoreError
 from workers.engine.config.members import write_members
 from workers.engine.voice import PULSE
 
 from . import fleet, process
-from .attempt import Attempt
+from .attempt import STOPPED_WITHOUT_SAE, Attempt
+from .beside import beside
 from .log import Copying
 from .process import LINGER, PULSE_EVERY, Silence
 from .recorder import Event, LeaseLost, patiently
@@ -92,6 +94,8 @@ def _see_through(claimed: dict[UUID, int], on_event: Told) -> None:
             logger.exception("The process of %s cannot be seen through", group)
             for one in group.open:
                 _ended_by(error, one.training_id, one.recorder.attempt)
+    for one in begun:
+        one.keep_log()
 
 
 def _made(training: Training, attempt: int, on_event: Told) -> Attempt | None:
@@ -127,7 +131,7 @@ class Group:
         self._all = {str(one.training_id): one for one in self.open}
         self._lines: queue.Queue[str | None] = queue.Queue()
         self._silence, self._hung = Silence(), ""
-        self._leaves = False
+        self._leaves = self._alone = False
         self._asked = self._pulsed = self._said_last = 0.0
 
     def __str__(self) -> str:
@@ -139,29 +143,102 @@ class Group:
         return [one for one in self.open if one.final is None]
 
     def run(self) -> None:
+        if store.on():
+            self._fetch()
+        if self._live:
+            self._train()
+        ended = self._await_uploads()
+        for one in tuple(self.open):
+            one.close()
+            self.open.remove(one)
+            ended.append(one)
+        _pass_on(ended)
+
+    def _fetch(self) -> None:
+        """Have here what the process reads; those that cannot have it do not begin."""
+        wanted = {one: one.supplies() for one in self.open}
+        for one, supplies in wanted.items():
+            if one not in self._live:
+                continue
+            try:
+                found = beside(supplies.fetch, self._meanwhile)
+                if one in self._live:
+                    one.supplied(found)
+            except Away as error:
+                one.ends_before_it_begins({"event": "interrupted", "error": str(error)})
+            except StoreError as error:
+                why = f"What it reads cannot be fetched. {error}"
+                one.ends_before_it_begins({"event": "failed", "error": why})
+            except OSError as error:
+                why = f"What it reads cannot be written to the disk of this host: {error}."
+                one.ends_before_it_begins({"event": "failed", "error": why})
+            except _Nobody:
+                return
+
+    def _meanwhile(self) -> None:
+        """Keep the leases while something is fetched. Raises `_Nobody` once no run waits for it."""
+        for one in self._live:
+            self._keep(one)
+        if fleet.leaving():
+            for one in self._live:
+                one.ends_before_it_begins({"event": "paused"})
+        wanted = self._stop_requested()
+        for one in self._live:
+            if one.training_id in wanted:
+                one.ends_before_it_begins(STOPPED_WITHOUT_SAE)
+        if not self._live:
+            raise _Nobody
+
+    def _keep(self, one: Attempt) -> None:
+        try:
+            one.flush()
+        except LeaseLost:
+            one.lost()
+            self.open.remove(one)
+
+    def _await_uploads(self) -> list[Attempt]:
+        """Keep the leases of those whose files are on their way; the others, which it returns, are
+        free meanwhile."""
+        ended: list[Attempt] = []
+        while any(one.uploading for one in self.open):
+            for one in [one for one in self.open if one.uploading]:
+                one.hurry()
+                self._keep(one)
+            ended += self._settle([one for one in self.open if not one.uploading])
+            time.sleep(process.TICK)
+        return ended
+
+    def _settle(self, ended: Iterable[Attempt]) -> list[Attempt]:
+        """Write the last words of these; the database has taken them of those it returns."""
+        settled = [one for one in ended if one.settled()]
+        for one in settled:
+            one.log.close()
+            self.open.remove(one)
+        return settled
+
+    def _train(self) -> None:
+        """One process for all that have not ended before it began."""
         with self._spawned() as child:
             assert child.stderr is not None
-            logs = [one.log for one in self.open]
+            logs = [one.log for one in self._live]
             copying = Copying(child.stderr.buffer, logs)  # type: ignore[attr-defined]
-            for one in self.open:
-                one.begin(child.pid, len(self.open))
+            for one in self._live:
+                one.begin(child.pid, len(self._live))
             try:
                 self._follow(child)
             finally:
                 process.end(child)
                 copying.finish(LOG_PATIENCE)
             returncode = child.wait()
-        ended = tuple(self.open)
-        for one in ended:
-            one.close(returncode, self._hung)
-            self.open.remove(one)
-        _pass_on(ended)
+        for one in self.open:
+            one.ends(returncode, self._hung)
 
     def _spawned(self) -> subprocess.Popen[str]:
-        first, *others = self.open
+        first, *others = self._live
+        self._alone = not others
         words: tuple[str, ...] = ()
         if others:
-            write_members(first.folder, [one.folder for one in self.open])
+            write_members(first.folder, [one.folder for one in self._live])
             words = ("--sweep",)
         return process.spawn(first.folder, subprocess.PIPE, *words, watched=True)
 
@@ -172,7 +249,7 @@ class Group:
         threading.Thread(target=process.read, args=reading, daemon=True).start()
         while self._take():
             self._pulse(child)
-            for one in self._live:
+            for one in [one for one in self.open if one.final is None or one.uploading]:
                 self._flush(one, child)
             if not self.open:
                 return  # all were taken over
@@ -197,11 +274,8 @@ class Group:
         """Those that ended while others go on are free: nobody need wait for the rest."""
         if not self._live:
             return
-        ended = [one for one in self.open if one.final is not None and one.settled()]
-        for one in ended:
-            one.log.close()
-            self.open.remove(one)
-        _pass_on(ended)
+        ended = [one for one in self.open if one.final is not None and not one.uploading]
+        _pass_on(self._settle(ended))
 
     def _pulse(self, child: subprocess.Popen[str]) -> None:
         """Tell the child that it is watched."""
@@ -233,7 +307,7 @@ class Group:
         for one in self._live:
             if one.training_id in wanted and one.told is None:
                 one.tell(signal.SIGTERM)
-                if len(self._all) == 1:
+                if self._alone:
                     child.send_signal(signal.SIGTERM)
                 else:
                     self._say(child, _stop(one))
@@ -322,6 +396,10 @@ def _pass_on(ended: Iterable[Attempt]) -> None:
     for one in ended:
         if one.waits:
             nudge.run(one.training_id)
+
+
+class _Nobody(Exception):
+    """No run waits for what is being fetched."""
 
 
 def _stop(one: Attempt) -> bytes:

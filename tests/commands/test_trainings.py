@@ -230,8 +230,8 @@ def test_doctor_finds_what_is_amiss_and_says_what_to_do(
 
 
 NAMES = (
-    "add_dataset add_model bench cache doctor export_sae export_template import_template list "
-    "prune push_sae resume stop tokenize train watch"
+    "add_dataset add_model bench cache doctor export_sae export_template fill_store "
+    "import_template list prune push_sae resume stop tokenize train watch"
 )
 
 

@@ -2,7 +2,7 @@
 
 Every host has a name, an address and a cable that can be pulled. The server's namespace holds
 PostgreSQL, Redis, the sweeper and the worker for short jobs; all hosts share one folder, as labs
-share one over the network.
+share one over the network, or each has its own at the same path and they share a store.
 """
 
 from __future__ import annotations
@@ -87,11 +87,15 @@ class Host:
 
 @dataclass
 class Lab:
-    """All of it. `studio` is the same studio seen through the server's sockets on the disk."""
+    """All of it. `studio` is the same studio seen through the server's sockets on the disk.
+
+    Where hosts have a folder each, they lie in `apart`, and `home` is that of whoever looks.
+    """
 
     studio: Studio
     home: Path
     prefix: str
+    apart: Path | None = None
     hosts: dict[str, Host] = field(default_factory=dict)
     services: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
@@ -115,6 +119,12 @@ class Lab:
         words = [sys.executable, *COMMANDS[program]]
         there = ["ip", "netns", "exec", namespace, "unshare", "--uts"]
         named = ["sh", "-c", 'hostname "$0" && exec "$@"', name]
+        if self.apart is not None:
+            there.append("--mount")
+            own = self.apart / name
+            own.mkdir(exist_ok=True)
+            mount = 'hostname "$0" && mount --bind "$1" "$2" && shift 2 && exec "$@"'
+            named = ["sh", "-c", mount, name, str(own), str(self.home)]
         with (self.home / f"{name}-{program}.log").open("ab") as log:
             return subprocess.Popen(
                 [*there, *named, *words],
@@ -152,8 +162,8 @@ class Lab:
 
 
 @contextmanager
-def lab(folder: Path, names: tuple[str, ...]) -> Iterator[Lab]:
-    """Hosts with these names, connected, with no worker yet."""
+def lab(folder: Path, names: tuple[str, ...], *, apart: bool = False) -> Iterator[Lab]:
+    """Hosts with these names, connected, with no worker yet; `apart` with a folder each."""
     prefix = f"sae{os.getpid()}"
     server = f"{prefix}-server"
     inside = ["ip", "netns", "exec", server]
@@ -177,8 +187,12 @@ def lab(folder: Path, names: tuple[str, ...]) -> Iterator[Lab]:
         home.mkdir()
         studio = Studio.prepared(home, redis.url, url)
         until_the_end.callback(studio.stop)
+        if apart:
+            for name in ("store", "apart"):
+                (folder / name).mkdir()
+            studio.environment["SAESTUDIO_STORE"] = f"file://{folder / 'store'}"
         studio.python("from tests.tiny import seed; seed()")
-        made = Lab(studio, home, prefix)
+        made = Lab(studio, home, prefix, folder / "apart" if apart else None)
         until_the_end.callback(_end, made)
         for number, name in enumerate(names):
             host = made.hosts[name] = Host(name, number, made)

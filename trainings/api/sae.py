@@ -13,7 +13,7 @@ from django.shortcuts import get_object_or_404
 from ninja import Query, Router, Schema
 
 from saestudio.streaming import SentFile
-from trainings import imports, rights
+from trainings import fetching, imports, rights
 from trainings.forms import ImportForm
 from trainings.models import Sae
 from workers.engine.config import ConfigError, Problem
@@ -182,6 +182,7 @@ def _saes() -> Any:
 def _files(sae: Sae) -> dict[str, Path]:
     """By name: what lies in the SAE's own folder, and is no link out of it."""
     folder = Path(sae.path)
+    fetching.demand(folder)
     if not folder.is_dir():
         return {}
     there = sorted(folder.iterdir())

@@ -12,8 +12,9 @@ from django.shortcuts import get_object_or_404
 from ninja import Field, Query, Router, Schema
 
 from saestudio.streaming import SentFile
-from trainings import rights
+from trainings import fetching, rights
 from trainings.models import Sae, SaeJob, Tokenization
+from workers.engine.config.sae_job import FORMATS
 from workers.engine.features import FeatureTable, Listed, Order, UnreadableTable
 
 from .schemas import Errors, refused
@@ -111,7 +112,10 @@ def export(request: HttpRequest, pk: UUID, payload: ExportIn) -> Any:
 @router.get("/{uuid:pk}/exports/{format}/{path:name}", response={200: None, 404: Errors})
 def get_exported(request: HttpRequest, pk: UUID, format: str, name: str) -> HttpResponseBase:
     """A file of an export, by the names that its job's result has."""
-    path = _sae(pk).exported_file(format, name)
+    sae = _sae(pk)
+    if format in FORMATS:
+        fetching.demand(sae.export_path(format), newest=True)
+    path = sae.exported_file(format, name)
     if path is None:
         raise Http404
     return SentFile(path, path.name)
@@ -174,6 +178,7 @@ def get_feature(request: HttpRequest, pk: UUID, latent: int) -> Any:
 def get_table(request: HttpRequest, pk: UUID) -> HttpResponseBase:
     """All of them as one SQLite file; docs/formats.md has its schema."""
     sae = _sae(pk)
+    fetching.demand(sae.features_path, newest=True)
     if not sae.features_path.is_file():
         raise Http404
     return SentFile(sae.features_path, sae.features_path.name)
@@ -202,6 +207,7 @@ def _sae(pk: UUID) -> Sae:
 
 def _table(sae: Sae) -> FeatureTable:
     """404 where its features have not been collected."""
+    fetching.demand(sae.features_path, newest=True)
     try:
         return FeatureTable(sae.features_path)
     except UnreadableTable as error:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import uuid
 from collections.abc import Iterable
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.core.management.base import CommandError
 from django.db.models import Q
 
+from trainings import store
 from trainings.models import Sae, Training
 from trainings.models.catalog import Dataset, LanguageModel, Prepared, Status, Tokenization
+from trainings.store import Absent, StoreError
 
 MOST_NAMES = 10
 LEAST_PREFIX = 4
@@ -61,9 +64,22 @@ def sae(text: str) -> Sae:
     if found is None:
         run = training(text)
         found = Sae.objects.visible().filter(training=run).first()
+        if found:
+            fetched(found.folder)
         if found is None or not found.folder.is_dir():
             raise CommandError(f"{run.name} has no SAE; it is {run.shown_status}.", returncode=2)
+    fetched(found.folder)
     return found
+
+
+def fetched(path: Path, *, newest: bool = False) -> None:
+    """Have an artefact on this host, if there is one. Raises `CommandError`."""
+    try:
+        store.fetch(path, newest=newest)
+    except Absent:
+        return
+    except (StoreError, OSError) as error:
+        raise CommandError(f"It cannot be fetched: {error}") from error
 
 
 def ready(row: Prepared) -> None:

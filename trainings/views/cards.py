@@ -31,6 +31,7 @@ TONES = {
 }
 PHASES = {
     "starting": "Starting",
+    "fetching": "Fetching what it reads from the store",
     "standing_still": "No sign of life: it is ended if this goes on, and resumed by itself",
     "loading_model": "Loading the model",
     "normalizing": "Measuring the activations' scale",

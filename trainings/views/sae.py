@@ -8,7 +8,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, render
 from django.views.decorators.http import require_safe
 
-from trainings import rights
+from trainings import fetching, rights
 from trainings.evaluations import Evaluations
 from trainings.models import Sae, SaeJob, Tokenization
 from trainings.scorecard import scorecard
@@ -52,6 +52,7 @@ def sae(request: HttpRequest, sae_id: UUID) -> HttpResponse:
 def feature(request: HttpRequest, sae_id: UUID, latent: int) -> HttpResponse:
     """All that is known of one latent."""
     found = get_object_or_404(Sae.objects.visible(), pk=sae_id)
+    fetching.demand(found.features_path, newest=True)
     try:
         table = FeatureTable(found.features_path)
         known = table.feature(latent)

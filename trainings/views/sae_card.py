@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
+from trainings import fetching
 from trainings.models import Sae
 from workers.engine.features import FeatureTable, UnreadableTable
 
@@ -22,18 +23,28 @@ class SaeCard:
         """1 to 6: of its training, if it has one, so that both look alike."""
         return (self.sae.training or self.sae).id.int % COLOURS + 1
 
+    @cached_property
+    def files_wait(self) -> str:
+        """Why its files are not on this host yet; empty where they are."""
+        return fetching.why_not_here(self.sae.folder)
+
+    @cached_property
+    def table_waits(self) -> str:
+        """The same of the table of its features."""
+        return fetching.why_not_here(self.sae.features_path, newest=True)
+
     @property
     def files(self) -> list[tuple[str, int]]:
         """Names and sizes of what other tools read."""
         folder = self.sae.folder
-        if not folder.is_dir():
+        if self.files_wait or not folder.is_dir():
             return []
         there = sorted(path for path in folder.iterdir() if path.is_file())
         return [(path.name, path.stat().st_size) for path in there]
 
     @cached_property
     def table(self) -> FeatureTable | None:
-        return table_of(self.sae)
+        return None if self.table_waits else table_of(self.sae)
 
     @property
     def difference(self) -> float | None:

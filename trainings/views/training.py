@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from saestudio.streaming import SentFile
-from trainings import logs, wishes
+from trainings import fetching, logs, store, wishes
 from trainings.forms import NotesForm
 from trainings.models import Checkpoint, Training, TrainingMetric
 from trainings.rights import changeable
@@ -24,6 +24,7 @@ from .pages import back, dialog, in_page, whole
 from .points import CHARTS
 
 TABLE_ROWS = 200
+_ELSEWHERE = "The log lies on the host of its worker; it can be read here once the attempt is over."
 MAX_CHECKPOINTS = 50
 MAX_ATTEMPTS = 6
 
@@ -56,6 +57,7 @@ def log(request: HttpRequest, training_id: uuid.UUID) -> HttpResponseBase:
         return render(request, "training/_log.html", {"training": run, **_log(request, run)})
     attempt = _attempt(request, run)
     path = run.log_of(attempt)
+    fetching.demand(path)
     if not path.is_file():
         raise Http404("This attempt has no log.")
     return SentFile(path, f"{run.id}-{attempt}.jsonl")
@@ -138,7 +140,15 @@ def _changed(request: HttpRequest, training_id: uuid.UUID) -> HttpResponse:
 def _log(request: HttpRequest, run: Training) -> dict[str, object]:
     attempt = _attempt(request, run)
     newest = range(max(1, run.attempt - MAX_ATTEMPTS + 1), run.attempt + 1)
-    return {"log": logs.tail(run.log_of(attempt)), "attempt": attempt, "attempts": newest}
+    path = run.log_of(attempt)
+    waits = fetching.why_not_here(path)
+    elsewhere = store.on() and not path.exists() and attempt == run.attempt and not run.has_ended
+    return {
+        "log": logs.tail(path),
+        "log_waits": waits or (_ELSEWHERE if elsewhere else ""),
+        "attempt": attempt,
+        "attempts": newest,
+    }
 
 
 def _attempt(request: HttpRequest, run: Training) -> int:

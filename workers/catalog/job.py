@@ -81,10 +81,14 @@ class Job:
 
     def report(self, share: float, note: str = "") -> None:
         """Say how far the work is, 0 to 1. Raises `LeaseLost`, so that the work ends."""
-        if self._lost.is_set():
-            raise LeaseLost(f"{self.row.pk}, attempt {self.attempt}")
+        self.go_on()
         self._told = (min(1.0, max(0.0, share)), note)
         self.on_progress(*self._told)
+
+    def go_on(self) -> None:
+        """Raises `LeaseLost` once nobody waits for this work."""
+        if self._lost.is_set():
+            raise LeaseLost(f"{self.row.pk}, attempt {self.attempt}")
 
     def publish(self) -> None:
         """Put the draft in the row's place, if the row is still ours. Raises `LeaseLost`."""

@@ -12,9 +12,10 @@ from django.db import close_old_connections
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from trainings import nudge
+from trainings import nudge, store
 from trainings.models import Dataset, LanguageModel, Tokenization, Training
 from trainings.models.catalog import Prepared, Status, TokenizationQuerySet
+from trainings.store import StoreError
 from workers.engine.model import ModelError
 from workers.hub import HubError
 from workers.packages import PackageError
@@ -80,8 +81,13 @@ def _work(label: str, job: Job) -> Facts:
         with job:
             facts = _WORK[label](job.row, job)
             job.publish()
+            if store.on() and job.row.folder.exists():
+                job.report(0.99, "Putting it into the store")
+                store.put(job.row.folder, job.go_on)
             return facts
     except (HubError, ModelError, PackageError, TextError, tokenization.TokenizeError) as error:
+        raise PrepareError(str(error)) from error
+    except StoreError as error:
         raise PrepareError(str(error)) from error
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -97,6 +103,7 @@ def _finish(row: Prepared, attempt: int, facts: Facts) -> bool:
     if not rows.end(row.pk, attempt, Status.READY, **done):
         if row.folder.exists() and not rows.filter(pk=row.pk).exists():
             shutil.rmtree(row.folder)
+            store.discard_later(row.folder)
         return False
     logger.info("The %s %s is ready", row.kind, row)
     for waiting in _tokenizations_of(row).claimable():

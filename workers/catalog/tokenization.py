@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, cast
 
-from trainings.models import Tokenization
+from trainings import store
+from trainings.models import Dataset, Tokenization
 from workers.engine.tokenize import Kept, tokenize_on
 from workers.engine.tokens import Bos, TokenizeError
 from workers.texts import Texts
@@ -16,6 +17,9 @@ __all__ = ["TokenizeError", "prepare"]
 
 def prepare(tokenization: Tokenization, job: Job) -> dict[str, Any]:
     dataset, most = tokenization.dataset, tokenization.max_tokens
+    store.fetch(tokenization.model.folder, job.go_on)
+    if dataset.source == Dataset.Source.DEMO:  # all others lie elsewhere
+        store.fetch(dataset.folder, job.go_on)
     texts = Texts(dataset)
 
     def progress(tokens: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from trainings.management import naming
 from trainings.management.asking import chosen_tokenization
 
 
@@ -75,4 +76,6 @@ class Command(BaseCommand):
         if facts and not 0 <= options["layer"] < facts.n_layers:
             last = facts.n_layers - 1
             raise CommandError(f"--layer must be between 0 and {last}.", returncode=2)
+        for folder in (tokenization.model.folder, tokenization.folder):
+            naming.fetched(folder)
         return Path(tokenization.model.folder), Path(tokenization.folder)

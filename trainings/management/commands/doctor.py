@@ -20,7 +20,7 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 from redis.exceptions import RedisError
 
-from trainings import fleet
+from trainings import fleet, logs, store
 from trainings.models import Worker
 from trainings.templatetags.studio import filesize
 from workers.broker import broker
@@ -43,9 +43,9 @@ class Finding:
 
 class Command(BaseCommand):
     help = (
-        "Look at Python, packages, database, Redis, workers, devices, memory, disk and settings, "
-        "and say what to do where something is amiss. Exit code: 0 nothing failed, 1 something "
-        "did. Example: manage.py doctor"
+        "Look at Python, packages, database, Redis, workers, devices, memory, disk, store and "
+        "settings, and say what to do where something is amiss. Exit code: 0 nothing failed, 1 "
+        "something did. Example: manage.py doctor"
     )
     # What is wrong with the database is said by a finding.
     requires_migrations_checks = False
@@ -211,6 +211,22 @@ def _disk() -> Iterator[Finding]:
         yield Finding("Disk", "ok", found)
 
 
+def _store() -> Iterator[Finding]:
+    if not store.on():
+        return
+    shown = logs.scrub(settings.STORE)
+    try:
+        store.check()
+    except store.StoreError as error:
+        advice = (
+            "See that SAESTUDIO_STORE is right, that this host reaches it, and that its key may "
+            "read, write, list and delete there; docs/operations.md says more."
+        )
+        yield Finding("Store", "failed", str(error), advice)
+    else:
+        yield Finding("Store", "ok", f"{shown}: an object was written, read and deleted")
+
+
 def _settings() -> Iterator[Finding]:
     from saestudio.access.exposure import refusal
 
@@ -233,5 +249,6 @@ LOOKS: tuple[Callable[[], Iterator[Finding]], ...] = (
     _devices,
     _memory,
     _disk,
+    _store,
     _settings,
 )

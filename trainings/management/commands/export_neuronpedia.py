@@ -69,6 +69,7 @@ class Command(BaseCommand):
 
 
 def _features(sae: Sae) -> FeatureTable:
+    naming.fetched(sae.features_path, newest=True)
     try:
         return FeatureTable(sae.features_path)
     except UnreadableTable as error:

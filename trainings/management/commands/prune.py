@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,10 +13,12 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models.functions import Now
 
-from trainings import wishes
-from trainings.management import naming
+from trainings import store, wishes
+from trainings.management import copies, naming
+from trainings.management.copies import Candidate, bytes_of
 from trainings.models import Checkpoint, Dataset, LanguageModel, Sae, Tokenization, Training
 from trainings.models.transitions import ENDED
+from trainings.store import StoreError
 from trainings.templatetags.studio import filesize
 
 FOLDERS: dict[str, Any] = {
@@ -28,21 +28,12 @@ FOLDERS: dict[str, Any] = {
 }
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """One thing that could go: what it is, how much it takes, and how it goes."""
-
-    kind: str
-    what: str
-    bytes: int
-    remove: Callable[[], object]
-
-
 class Command(BaseCommand):
     help = (
         "List what could be deleted, and delete it with --yes: folders that no row stands for, "
         "checkpoints of completed trainings but the newest and the pinned, whole trainings that "
-        "ended long ago, unless another one is about to start from their SAE. Exit code: 0 done, "
+        "ended long ago, unless another one is about to start from their SAE, and this host's "
+        "copies of what is in the store. Exit code: 0 done, "
         "1 something could not be deleted, 2 nothing was chosen. "
         "Example: manage.py prune --orphans --checkpoints --yes"
     )
@@ -58,21 +49,40 @@ class Command(BaseCommand):
         parser.add_argument(
             "--older-than", type=int, metavar="DAYS", help="With --status: since they ended."
         )
+        parser.add_argument(
+            "--unused",
+            type=int,
+            metavar="DAYS",
+            help="This host's copies of what is in the store, not used for so long.",
+        )
         parser.add_argument("--yes", action="store_true", help="Delete; else only list.")
         parser.add_argument("--json", action="store_true", help="One object on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not (options["orphans"] or options["checkpoints"] or options["status"]):
-            raise CommandError("Choose --orphans, --checkpoints or --status.", returncode=2)
+        unused = options["unused"]
+        if (
+            not (options["orphans"] or options["checkpoints"] or options["status"])
+            and unused is None
+        ):
+            raise CommandError(
+                "Choose --orphans, --checkpoints, --status or --unused.", returncode=2
+            )
+        if unused is not None and (unused < 0 or not store.on()):
+            raise CommandError(
+                "--unused is a number of days, where SAESTUDIO_STORE is set.", returncode=2
+            )
         days = options["older_than"]
         if days is not None and (days < 0 or not options["status"]):
             raise CommandError("--older-than is a number of days, with --status.", returncode=2)
-        found = list(_candidates(options))
+        try:
+            found = list(_candidates(options))
+        except StoreError as error:
+            raise CommandError(str(error)) from error
         failed = {}
         for candidate in found if options["yes"] else ():
             try:
                 candidate.remove()
-            except OSError as error:
+            except (OSError, StoreError) as error:
                 failed[candidate.what] = str(error)
         self._tell(found, failed, options)
         if failed:
@@ -102,16 +112,31 @@ def _candidates(options: dict[str, Any]) -> Iterator[Candidate]:
         yield from _checkpoints()
     if options["status"]:
         yield from _trainings(options["status"], options["older_than"])
+    if options["unused"] is not None:
+        yield from copies.unused(options["unused"])
+        yield from copies.thinned_elsewhere()
+        yield from copies.left_over()
 
 
 def _orphans() -> Iterator[Candidate]:
     for name, rows in FOLDERS.items():
         # First the folders: a row made after that has none among them.
         there = sorted(path for path in Path(settings.HOME, name).glob("*") if path.is_dir())
+        stored = _stored(name)
         known = {str(pk) for pk in rows.objects.values_list("pk", flat=True)}
         for path in there:
             if _row_of(path) not in known:
-                yield Candidate("folder", str(path), _bytes(path), _removing(path, rows))
+                yield Candidate("folder", str(path), bytes_of(path), _removing(path, rows))
+        for path in stored:
+            if _row_of(path) not in known and path not in there:
+                size = store.bytes_below(path)
+                yield Candidate("in store", str(path), size, _removing(path, rows))
+
+
+def _stored(name: str) -> list[Path]:
+    """What the store has of a kind."""
+    folder = Path(settings.HOME, name)
+    return [folder / child for child in store.children(folder)]
 
 
 def _row_of(path: Path) -> str:
@@ -136,7 +161,8 @@ def _trainings(status: list[str], days: int | None) -> Iterator[Candidate]:
         runs = runs.filter(completed_at__lt=Now() - timedelta(days=days))
     for run in runs:
         what = f"{run.name} ({run.pk}, {run.status})"
-        yield Candidate("training", what, _bytes(run.folder), _deleting(run))
+        size = max(bytes_of(run.folder), store.bytes_below(run.folder))
+        yield Candidate("training", what, size, _deleting(run))
 
 
 def _removing(path: Path, rows: Any) -> Callable[[], object]:
@@ -144,6 +170,7 @@ def _removing(path: Path, rows: Any) -> Callable[[], object]:
         row = naming.by_id(_row_of(path))
         if row is None or not rows.objects.filter(row).exists():
             shutil.rmtree(path, onerror=wishes.unless_gone)
+            store.discard(path)
 
     return remove
 
@@ -154,6 +181,7 @@ def _forgetting(checkpoint: Checkpoint) -> Callable[[], object]:
         gone = Checkpoint.objects.filter(pk=checkpoint.pk, pinned=False).delete()[0]
         if gone and checkpoint.path:
             shutil.rmtree(checkpoint.path, onerror=wishes.unless_gone)
+            store.discard(Path(checkpoint.path))
 
     return remove
 
@@ -166,12 +194,3 @@ def _deleting(run: Training) -> Callable[[], object]:
             wishes.discard(run.pk)
 
     return remove
-
-
-def _bytes(folder: Path) -> int:
-    """What its files take; what goes while they are counted takes nothing."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(FileNotFoundError):
-            total += path.lstat().st_size if path.is_file() else 0
-    return total

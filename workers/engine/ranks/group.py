@@ -13,6 +13,8 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from .. import memory
 from ..failure import TrainingError
@@ -237,10 +239,10 @@ def together() -> Iterator[Ranks]:
         return
     with _talking():
         backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        store, rank, count = next(dist.rendezvous("env://", timeout=_PATIENCE))
+        store, rank, count = next(rendezvous("env://", timeout=_PATIENCE))
         # The agent keeps its store when it starts the ranks again: what those before have left in
         # it, their addresses first, is not of this start.
-        start = dist.PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
+        start = PrefixStore(f"start {os.environ['TORCHELASTIC_RESTART_COUNT']}", store)
         dist.init_process_group(
             backend, store=start, rank=rank, world_size=count, timeout=_PATIENCE
         )
