@@ -341,7 +341,7 @@ def test_a_resumed_run_holds_activations_in_the_checkpoints_number_format(
     make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(make_spec("standard", **H), tmp_path / "whole")
-    monkeypatch.setattr("workers.engine.train.held_dtype", lambda choice: torch.float32)
+    monkeypatch.setattr("workers.engine.fit.held_dtype", lambda choice: torch.float32)
     middle = tmp_path / "whole" / "checkpoints" / "step-000060"
     found, bits = run(make_spec("standard", (middle,), **H), tmp_path / "again")
     assert started(found).held_dtype == "bfloat16"

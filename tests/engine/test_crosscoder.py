@@ -327,6 +327,6 @@ def test_micro_batches_make_nearly_the_same_run(
 ) -> None:
     spec = make_spec("crosscoder", num_steps=20)
     whole = [e for e in train(spec, tmp_path / "whole") if isinstance(e, events.Progress)]
-    monkeypatch.setattr("workers.engine.train.preflight", lambda _: Preflight(4, False, 0, ""))
+    monkeypatch.setattr("workers.engine.fit.preflight", lambda _: Preflight(4, False, 0, ""))
     parts = [e for e in train(spec, tmp_path / "parts") if isinstance(e, events.Progress)]
     assert parts[-1].loss == pytest.approx(whole[-1].loss, rel=1e-3)

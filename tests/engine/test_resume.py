@@ -134,7 +134,7 @@ def test_a_resumed_run_multiplies_in_the_checkpoints_number_format(
     make_spec: MakeSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def settle(dtype: torch.dtype) -> None:
-        monkeypatch.setattr("workers.engine.train.settled_dtype", lambda *_: dtype)
+        monkeypatch.setattr("workers.engine.fit.settled_dtype", lambda *_: dtype)
 
     h = {"num_steps": 20, "checkpoint_interval": 10}
     settle(torch.bfloat16)

@@ -150,7 +150,8 @@ def test_a_jumprelu_transcoder_is_loaded_as_one(make_spec: MakeSpec, tmp_path: P
 def test_a_trained_sae_reaches_the_same_fvu_in_saelens(
     make_spec: MakeSpec, tmp_path: Path, architecture: str, top_k: float | None
 ) -> None:
-    spec = make_spec(architecture, top_k_sparsity=top_k, num_steps=60)
+    # In the format in which SAELens reads; a processor may choose another for itself.
+    spec = make_spec(architecture, top_k_sparsity=top_k, num_steps=60, dtype="float32")
     ended = list(train(spec, tmp_path))[-1].to_dict()
     loaded = sae_lens.SAE.load_from_disk(tmp_path / "sae", device="cpu")
     metadata = loaded.cfg.metadata

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -152,12 +153,14 @@ def test_jobs_renew_themselves_and_ask_for_the_page_once_one_has_ended(
 
 
 def test_only_the_newest_failure_of_a_text_is_shown(client: Client, sae: Sae, nudges: Any) -> None:
-    a_job(sae, "probe", text="first", status="failed", error_message="It ended.")
-    a_job(sae, "probe", text="second", status="failed", error_message="It ended, too.")
+    times = (timezone.now() + timedelta(seconds=n) for n in range(3))
+    first, second, third = ({"text": str(at), "asked_at": at} for at in times)
+    a_job(sae, "probe", **first, status="failed", error_message="It ended.")
+    a_job(sae, "probe", **second, status="failed", error_message="It ended, too.")
     found = page(client, sae)
     assert "It ended, too." in found
     assert "It ended." not in found
-    a_job(sae, "probe", text="third", status="done")
+    a_job(sae, "probe", **third, status="done")
     assert "It ended" not in page(client, sae)
 
 
