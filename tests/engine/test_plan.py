@@ -50,6 +50,18 @@ def test_k_over_a_batch_is_the_share_the_target_or_automatic(
     assert ("target_l0" in told) is (len(h) == 3)
 
 
+@pytest.mark.parametrize(("gpus", "tokens", "reading"), [(4, 65_536, 2), (8, 4096, 1)])
+def test_a_chunk_that_feeds_fewer_gpus_than_there_are_is_told(
+    gpus: int, tokens: int, reading: int
+) -> None:
+    split = config("standard", gpus=gpus, buffer_tokens=tokens)
+    (told,) = warnings(split, MODEL, None)
+    assert told.field == "buffer_tokens"
+    assert f"{reading} of the {gpus} GPUs read" in told.message
+    assert not warnings(config("standard", gpus=2, buffer_tokens=65_536), MODEL, None)
+    assert not warnings(config("standard", gpus=1, buffer_tokens=4096), MODEL, None)
+
+
 def test_topk_takes_the_place_of_other_activations_only_where_it_is_asked_for() -> None:
     assert Plan.of(config("standard", target_l0=9), MODEL).k is None
     plan = Plan.of(config("standard", top_k_sparsity=1.0), MODEL)

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .config.checks import PASS_ON_GPU
 from .forward import Forward
 from .order import Groups, Indices, Part
 from .shelf import Shelf
 from .tokens import TokenizeError, Tokens
 
 # Tokens that one forward pass takes; part of the numerics, so it depends on the device alone.
-_FORWARD_TOKENS = {"cpu": 4096, "cuda": 32768}
+_FORWARD_TOKENS = {"cpu": 4096, "cuda": PASS_ON_GPU}
 
 
 class StopRequested(Exception):

@@ -11,6 +11,8 @@ from .training import ModelFacts, Plan, TrainingConfig, settled_layers, settled_
 # Where the product requirements end the range, and up to where more was better in
 # docs/experiments.
 _USUAL_RATE, _SHORT_RUN = 1e-3, 1000
+# Tokens of a forward pass on a GPU; a chunk is shared out among several by such passes.
+PASS_ON_GPU = 32_768
 
 
 def check(config: TrainingConfig, model: ModelFacts) -> list[Problem]:
@@ -57,6 +59,15 @@ def warnings(config: TrainingConfig, model: ModelFacts, tokens: int | None) -> l
     if config.architecture is Architecture.JUMPRELU and h.l0_alpha >= 0.001:
         found.append(
             Problem("l0_alpha", "This is the size of an L1 weight; L0 weights are near 0.0002.")
+        )
+    if h.gpus > 1 and h.buffer_tokens < h.gpus * PASS_ON_GPU:
+        reading = max(1, h.buffer_tokens // PASS_ON_GPU)
+        found.append(
+            Problem(
+                "buffer_tokens",
+                f"With {h.buffer_tokens:,} tokens {reading} of the {h.gpus} GPUs read at a time; "
+                f"{h.gpus * PASS_ON_GPU:,} keep all of them busy.",
+            )
         )
     if h.top_k_sparsity is not None and h.target_l0 is not None:
         found.append(Problem("target_l0", "Top-K sparsity fixes L0; the target is not used."))
