@@ -141,8 +141,7 @@ class Footprint:
         micro = -(-h.batch_size // cut.micro_batches)
         # Weights are mapped from their files and cost what is used of them; where the number format
         # is another one, all of the model is copied and then cut off.
-        model, kept = self.model, self.model.kept * size
-        converted = model.file_bytes != model.parameters * size
+        model, kept, converted = self.model, self.model.kept * size, bool(self.mapped)
         return Need(
             language_model=kept,
             loading=model.parameters * size - kept if converted else 0,
@@ -155,6 +154,13 @@ class Footprint:
             copy=state,
             whole=self._whole(),
         )
+
+    @property
+    def mapped(self) -> int:
+        """Bytes of the model's files, where they are in another number format."""
+        model = self.model
+        same = model.file_bytes == model.parameters * self.dtype.itemsize
+        return 0 if same else model.file_bytes
 
     def _whole(self) -> int:
         """Of ranks that share the host's memory the others are gone by then, and leave theirs."""
@@ -268,7 +274,9 @@ def preflight(run: Footprint) -> Preflight:
     warning = _sentence("is tight", run, cut, places) if tight else ""
     if cut.spread:
         warning = f"{_SPREAD.format(memory.gigabytes(need.language_model))} {warning}".strip()
-    peak = machine.held_bytes() + need.host(run.device)
+    # The files, mapped while they are converted, count as held; nobody has to make room for them.
+    loading = _LIBRARIES + need.language_model + need.loading + run.mapped
+    peak = machine.held_bytes() + max(need.host(run.device), loading)
     room = _model_room(need, places) if cut.spread else None
     return Preflight(cut.micro_batches, cut.reads_ahead, peak, warning, room)
 
