@@ -87,8 +87,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     redis.start()
     try:
         home = tmp_path_factory.mktemp("faults")
-        with running_studio(home, redis.url, _database()) as studio:
-            yield Ground(studio, redis, Api(studio))
+        with pytest.MonkeyPatch.context() as patch:
+            # Moments are waited for by asking often.
+            patch.setenv("SAESTUDIO_API_CALLS", "1000000")
+            with running_studio(home, redis.url, _database()) as studio:
+                yield Ground(studio, redis, Api(studio))
     finally:
         redis.end()
 
