@@ -14,6 +14,7 @@ from django.urls import reverse
 from saestudio.access.roles import Role
 from tests.people import somebody
 from tests.rows import a_tokenization, a_training, an_sae
+from tests.trainings.test_start_form import filled as of_one
 from trainings import sweeps
 from trainings.models import Sae, Sweep, Training
 from trainings.sweeps import Asked
@@ -24,16 +25,7 @@ NEW = "/trainings/new"
 
 def filled(**changes: Any) -> dict[str, Any]:
     """What the dialog sends for two small trainings without warnings."""
-    return {
-        "id": str(uuid.uuid4()),
-        "tokenization": str(a_tokenization().pk),
-        "architecture": "standard",
-        "layer": "1",
-        "num_steps": "1,000",
-        "batch_size": "512",
-        "vary_l1_alpha": "1e-3, 0.002",
-        "accepted": "num_steps",
-    } | changes
+    return of_one(**{"num_steps": "1,000", "vary_l1_alpha": "1e-3, 0.002", **changes})
 
 
 def a_sweep(owner: Any = None, **grid: list[Any]) -> Sweep:

@@ -21,7 +21,7 @@ from trainings import live, logs, nudge, store, sweeps, wishes
 from trainings.models import Checkpoint, Training
 from trainings.store import remote
 from trainings.sweeps import Asked
-from workers import fleet, process, supervisor, uploads
+from workers import fleet, process, recorder, supervisor, uploads
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -179,8 +179,6 @@ def test_the_row_of_a_checkpoint_waits_and_points_and_stops_do_not(
 def test_the_lease_is_renewed_while_the_last_word_waits(
     engine: Install, training: Training, switch: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from workers import recorder
-
     monkeypatch.setattr(recorder, "RENEW_EVERY", 0.1)
     engine("ended(9)")
     switch.may_send.clear()
@@ -403,12 +401,14 @@ def test_a_worker_that_cannot_reach_the_store_begins_nothing(
     assert fleet.refusal() == ""
 
 
-def test_a_stop_while_it_fetches_stops_it(
+@pytest.fixture
+def fetching(
     engine: Install,
     training: Training,
     elsewhere: Callable[[], None],
     monkeypatch: pytest.MonkeyPatch,
-) -> None:
+) -> threading.Thread:
+    """The thread of a worker whose training is still being fetched, and will be for a minute."""
     elsewhere()
     engine("ended(9)")
     going = threading.Event()
@@ -417,39 +417,27 @@ def test_a_stop_while_it_fetches_stops_it(
         going.set()
         remote.rest(60, go_on)
 
+    monkeypatch.setattr(recorder, "RENEW_EVERY", 0.1)
     monkeypatch.setattr(store, "fetch", slow)
     thread = in_thread(lambda: supervisor.run(str(training.pk), "worker"))
     assert going.wait(30)
+    return thread
+
+
+def test_a_stop_while_it_fetches_stops_it(training: Training, fetching: threading.Thread) -> None:
     assert Training.objects.request_stop(training.pk)
-    thread.join(30)
-    assert not thread.is_alive()
+    fetching.join(30)
+    assert not fetching.is_alive()
     training.refresh_from_db()
     assert (training.status, training.error_message) == ("stopped", None)
 
 
 def test_a_run_that_was_taken_over_while_it_fetches_is_left_alone(
-    engine: Install,
-    training: Training,
-    elsewhere: Callable[[], None],
-    monkeypatch: pytest.MonkeyPatch,
+    training: Training, fetching: threading.Thread
 ) -> None:
-    from workers import recorder
-
-    monkeypatch.setattr(recorder, "RENEW_EVERY", 0.1)
-    elsewhere()
-    engine("ended(9)")
-    going = threading.Event()
-
-    def slow(path: Path, go_on: Callable[[], None], **options: Any) -> None:
-        going.set()
-        remote.rest(60, go_on)
-
-    monkeypatch.setattr(store, "fetch", slow)
-    thread = in_thread(lambda: supervisor.run(str(training.pk), "worker"))
-    assert going.wait(30)
     Training.objects.filter(pk=training.pk).update(attempt=2)
-    thread.join(30)
-    assert not thread.is_alive()
+    fetching.join(30)
+    assert not fetching.is_alive()
     training.refresh_from_db()
     assert (training.status, training.attempt) == ("running", 2)
 
