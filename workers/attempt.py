@@ -267,7 +267,6 @@ def clear_leftovers(training: Training) -> None:
 
 def run_spec(training: Training, attempt: int) -> RunSpec:
     """All that the child needs to know."""
-    own = Checkpoint.objects.of_this_run(training).usable()
     return RunSpec(
         training_id=str(training.pk),
         name=training.name,
@@ -277,7 +276,7 @@ def run_spec(training: Training, attempt: int) -> RunSpec:
         model_name=training.model.known_as,
         tokens_path=training.tokenization.folder,
         dataset_name=training.dataset.name,
-        resume_from=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),
+        resume_from=Checkpoint.objects.to_go_on_from(training),
         cache=cache.spec(),
         start_from=training.start_spec,
         ranks=training.config.hyperparameters.gpus,

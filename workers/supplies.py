@@ -48,13 +48,13 @@ class Supplies:
 
     @classmethod
     def of(cls, training: Training) -> Supplies:
-        start, own = training.start_spec, Checkpoint.objects.of_this_run(training).usable()
+        start = training.start_spec
         known = Checkpoint.objects.filter(training=training).values_list("path", flat=True)
         return cls(
             folder=training.folder,
             reads=(training.model.folder, training.tokenization.folder),
             start=start.folder if start else None,
-            checkpoints=tuple(Path(c.path) for c in own.order_by("-step", "-attempt")),
+            checkpoints=Checkpoint.objects.to_go_on_from(training),
             known=frozenset(map(Path, known)),
             unsent=unsent(training),
         )

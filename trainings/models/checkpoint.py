@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import uuid
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from django.db import models
@@ -23,6 +24,11 @@ class CheckpointQuerySet(models.QuerySet["Checkpoint"]):
     def of_this_run(self, training: Training) -> CheckpointQuerySet:
         """Without those from before the training was begun again from scratch."""
         return self.filter(training=training, attempt__gte=training.fresh_since_attempt)
+
+    def to_go_on_from(self, training: Training) -> tuple[Path, ...]:
+        """Folders of the usable ones of this run, the newest first."""
+        own = self.of_this_run(training).usable().order_by("-step", "-attempt")
+        return tuple(map(Path, own.values_list("path", flat=True)))
 
     def surplus(self, training: Training) -> list[Checkpoint]:
         """What nobody needs: all but the newest three, the one of the lowest FVU and the pinned.
