@@ -118,7 +118,7 @@ def assumptions() -> str:
         [
             "process and libraries",
             amount(LIBRARIES, "B"),
-            "299 MB measured 2026-11-26 after importing the engine; 290 MB in `preflight.py`",
+            "299 MB measured 2026-11-26 after importing the engine; 310 MB in `preflight.py`",
         ],
         ["the training stands still for a checkpoint", "20 ms a GB", f"measured, {fitted}"],
         [

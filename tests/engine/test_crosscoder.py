@@ -87,7 +87,7 @@ def scaled(w: Weights) -> Weights:
 def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     most = 1.0 if request.param == "sparse" else -1.0
     monkeypatch.setattr(Products, "worth_sparse", lambda *_: most)
-    monkeypatch.setattr(dense, "_BLOCK_BYTES", 2000)
+    monkeypatch.setattr(dense, "BLOCK_BYTES", 2000)
 
 
 @pytest.mark.parametrize("activation", CASES, ids=name)

@@ -175,7 +175,7 @@ def path(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     """Both ways to the same gradients, whatever the number of active latents."""
     most = 1.0 if request.param == "sparse" else -1.0
     monkeypatch.setattr(Products, "worth_sparse", lambda *_: most)
-    monkeypatch.setattr(dense, "_BLOCK_BYTES", 2000)  # several blocks, the last one shorter
+    monkeypatch.setattr(dense, "BLOCK_BYTES", 2000)  # several blocks, the last one shorter
     return str(request.param)
 
 

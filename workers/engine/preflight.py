@@ -20,7 +20,7 @@ from .evaluate import TOKENS_AT_ONCE as EVALUATED_AT_ONCE
 from .failure import TrainingError
 from .micro import doubles
 from .model import ModelSize
-from .sae.dense import Products
+from .sae.dense import BLOCK_BYTES, Products
 from .state import ESTIMATE_TOKENS
 
 log = logging.getLogger(__name__)
@@ -38,9 +38,13 @@ _PAIR_BYTES_OF = {Architecture.JUMPRELU: 96, Architecture.GATED: 128}
 _HIDDEN, _INNER = 6, 6
 # What the libraries of language models and the compiled loops take once they are loaded, measured
 # with a model of few weights.
-_LIBRARIES = 290_000_000
+_LIBRARIES = 310_000_000
 # Arrays over all pairs that a dense step holds on a GPU, where it is not cut into blocks.
 _DENSE_ARRAYS = 4
+# Arrays over the pairs of a block that it holds on a processor, with those of the block before it
+# that are still on the heap. ReLU works in place.
+_BLOCK_ARRAYS = 4
+_BLOCK_ARRAYS_OF = {Architecture.JUMPRELU: 14, Architecture.GATED: 12, Architecture.P_ANNEALED: 8}
 _SPREAD = (
     "The language model, of {}, does not fit on the GPU beside the training: what is too much of "
     "it lies on other GPUs of this worker or in the host's memory, from where it is copied for "
@@ -195,7 +199,7 @@ class Footprint:
         return gradients * self.parameters * _FLOAT32 + work
 
     def _work(self, micro: int) -> int:
-        """The sparse way at its most active, or on a GPU the dense one."""
+        """The sparse way at its most active, or the dense one: on a GPU there is no other."""
         plan = self.plan
         if plan.k is not None:
             per_pair = _BATCH_PAIR_BYTES if plan.architecture.over_batch else _PAIR_BYTES
@@ -205,7 +209,13 @@ class Footprint:
             return arrays * micro * plan.d_sae * self.dtype.itemsize
         share = Products(self.dtype).worth_sparse(torch.empty(0))
         per_pair = _PAIR_BYTES_OF.get(plan.architecture, _PAIR_BYTES)
-        return int(share * micro * plan.d_sae * per_pair)
+        pairs = micro * plan.d_sae
+        return max(int(share * pairs * per_pair), self._blocks(pairs * self.dtype.itemsize))
+
+    def _blocks(self, array: int) -> int:
+        """The dense way on a processor, where one array over all pairs has so many bytes."""
+        block = array if self.ranks > 1 else min(array, BLOCK_BYTES)
+        return _BLOCK_ARRAYS_OF.get(self.plan.architecture, _BLOCK_ARRAYS) * block
 
     def _nested(self, micro: int) -> int:
         """The residuals of all prefixes, and the largest block's gradients before they are put

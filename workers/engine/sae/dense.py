@@ -17,7 +17,7 @@ from .step import Step, Weights
 _BREAK_EVEN = {torch.bfloat16: 0.07, torch.float32: 0.15}
 # Rows are worked on in blocks of so many bytes on a processor: what lies between the products
 # then stays in its cache, and in memory that is used again.
-_BLOCK_BYTES = 16 * 1024 * 1024
+BLOCK_BYTES = 16 * 1024 * 1024
 
 
 class Products:
@@ -77,7 +77,7 @@ class DenseStep:
         """Row ranges and their pre-activations; of several ranks one range, summed up at once."""
         B, F = pre_BF.shape
         whole = pre_BF.is_cuda or not self._ranks.alone
-        rows = B if whole else max(1, _BLOCK_BYTES // (F * pre_BF.element_size()))
+        rows = B if whole else max(1, BLOCK_BYTES // (F * pre_BF.element_size()))
         for start in range(0, B, rows):
             block = slice(start, min(start + rows, B))
             yield block, pre_BF[block]

@@ -99,13 +99,25 @@ def dense_step(
 ) -> Step:
     """Loss against target t and its gradients, straight-through where H jumps."""
     whole, threshold_F = DenseStep(w, x_BD, t_BO, ranks), torch.zeros_like(w["threshold"])
+    penalty = l0_alpha / len(x_BD)
     for block, pre_RF in whole.blocks(pre_BF):
-        above_RF = pre_RF - w["threshold"]
-        active_RF, near_RF = above_RF > 0, above_RF.abs_() < bandwidth / 2
-        z_RF = pre_RF * active_RF
-        dz_RF = whole.latent_gradients(block, z_RF)
-        penalty = l0_alpha.to(z_RF.dtype) / len(x_BD)
-        dH_RF = (dz_RF * pre_RF).add_(penalty).mul_(near_RF).div_(bandwidth)
-        threshold_F -= dH_RF.sum(0, dtype=x_BD.dtype)
-        whole.add(block, z_RF, dz_RF.mul_(active_RF).add_(dH_RF), active_RF)
+        threshold_F -= _add_block(whole, block, pre_RF, w["threshold"], penalty, bandwidth)
     return whole.step(l0_alpha * whole.l0, threshold=threshold_F)
+
+
+def _add_block(
+    whole: DenseStep,
+    block: slice,
+    pre_RF: Tensor,
+    threshold_F: Tensor,
+    penalty: Tensor,
+    bandwidth: float,
+) -> Tensor:
+    """Σ over the block's rows of ∂L/∂H · ∂H/∂pre [F]; what lies between is given back with it."""
+    above_RF = pre_RF - threshold_F
+    active_RF, near_RF = above_RF > 0, above_RF.abs_() < bandwidth / 2
+    z_RF = pre_RF * active_RF
+    dz_RF = whole.latent_gradients(block, z_RF)
+    dH_RF = (dz_RF * pre_RF).add_(penalty.to(z_RF.dtype)).mul_(near_RF).div_(bandwidth)
+    whole.add(block, z_RF, dz_RF.mul_(active_RF).add_(dH_RF), active_RF)
+    return dH_RF.sum(0, dtype=threshold_F.dtype)
