@@ -10,20 +10,25 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import django
-from django.db import OperationalError
+from django.db import OperationalError, transaction
 from redis.exceptions import RedisError
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
     from trainings.models import Training
+    from trainings.models.lease import LeasedQuerySet
 
 EVERY = 30.0
+# Where the database let this one wait for longer than `LATE`, it let those wait as well who hold
+# leases; so long they then have to renew them. They try every 10 s.
+LATE, GRACE = 1.0, 15.0
 LOG_CHARACTERS = 1000
 _LOST_EACH_TIME = (
     "The worker was lost each time it prepared this. Most often the machine ran out of memory or "
@@ -32,12 +37,34 @@ _LOST_EACH_TIME = (
 logger = logging.getLogger("workers.sweeper")
 
 
-def sweep() -> None:
-    """Look once."""
-    _trainings()
-    _catalog()
-    _rehearsals()
-    _sae_jobs()
+class Leases:
+    """Which leases count as lost: those that are over, though their holders could renew them."""
+
+    def __init__(self) -> None:
+        self._away, self._from = False, 0.0
+
+    def lost(self, rows: LeasedQuerySet) -> list[Any]:
+        """Empty while holders may still be on their way. Raises `OperationalError`."""
+        begun = time.monotonic()
+        try:
+            with transaction.atomic():  # as whoever writes
+                found = list(rows.lost().select_for_update())
+        except OperationalError:
+            self._away = True
+            raise
+        now = time.monotonic()
+        if self._away or now - begun > LATE:
+            self._away, self._from = False, now + GRACE
+        return found if now >= self._from else []
+
+
+def sweep(leases: Leases | None = None) -> None:
+    """Look once; `leases` knows how the database could be reached before."""
+    leases = leases or Leases()
+    _trainings(leases)
+    _catalog(leases)
+    _rehearsals(leases)
+    _sae_jobs(leases)
     _webhook()
     _workers()
 
@@ -48,12 +75,12 @@ def _workers() -> None:
     Worker.objects.forget()
 
 
-def _trainings() -> None:
+def _trainings(leases: Leases) -> None:
     from trainings import nudge
     from trainings.models import Training
     from workers.broker import JOBS, TRAININGS
 
-    for training in Training.objects.lost():
+    for training in leases.lost(Training.objects.all()):
         with _alone(training):
             if not Training.objects.requeue_lost(training.pk):
                 Training.objects.give_up_lost(training.pk, _lost_too_often(training))
@@ -93,14 +120,14 @@ def _lost_too_often(training: Training) -> str:
     )
 
 
-def _catalog() -> None:
+def _catalog(leases: Leases) -> None:
     from trainings import nudge
     from trainings.models import Dataset, LanguageModel, Tokenization
     from workers.broker import JOBS
 
     empty = _queue_is_empty(JOBS)
     for model in (LanguageModel, Dataset, Tokenization):
-        for row in model.objects.lost():
+        for row in leases.lost(model.objects.all()):
             with _alone(row):
                 if not model.objects.requeue_lost(row.pk):
                     model.objects.give_up_lost(row.pk, _LOST_EACH_TIME)
@@ -109,12 +136,12 @@ def _catalog() -> None:
                 nudge.prepare(row)
 
 
-def _rehearsals() -> None:
+def _rehearsals(leases: Leases) -> None:
     from trainings import nudge
     from trainings.models import Rehearsal
     from workers.broker import JOBS
 
-    for rehearsal in Rehearsal.objects.lost():
+    for rehearsal in leases.lost(Rehearsal.objects.all()):
         with _alone(rehearsal):
             if not Rehearsal.objects.requeue_lost(rehearsal.pk):
                 Rehearsal.objects.give_up(
@@ -132,12 +159,12 @@ def _rehearsals() -> None:
     Rehearsal.objects.prune()
 
 
-def _sae_jobs() -> None:
+def _sae_jobs(leases: Leases) -> None:
     from trainings import nudge
     from trainings.models import SaeJob
     from workers.broker import SAES
 
-    for job in SaeJob.objects.lost():
+    for job in leases.lost(SaeJob.objects.all()):
         with _alone(job):
             if not SaeJob.objects.requeue_lost(job.pk):
                 SaeJob.objects.give_up_lost(
@@ -179,12 +206,12 @@ def main() -> None:
     from workers import pulse
 
     pulse.begin(["sweeper"])
-    ending = threading.Event()
+    ending, leases = threading.Event(), Leases()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: ending.set())
     while True:
         try:
-            sweep()
+            sweep(leases)
         except OperationalError as error:
             logger.warning("The database cannot be asked: %s", error)
             connection.close()

@@ -79,7 +79,7 @@ def sweep(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(sweeper, "_queue_is_empty", lambda _queue: True)
         patch.setattr(nudge, "run", lambda _run: None)
         patch.setattr(nudge, "discard", lambda run: discard(run.pk))
-        sweeper._trainings()
+        sweeper._trainings(sweeper.Leases())
 
 
 def ask(client: Client, run: Training, wish: str) -> int:

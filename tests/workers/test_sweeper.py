@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.db import OperationalError, connection
 from django.utils import timezone
 from dramatiq.brokers.redis import RedisBroker
 
@@ -53,6 +56,31 @@ def test_a_lost_run_is_pending_again_and_told() -> None:
     training.refresh_from_db()
     assert (training.status, training.shown_status) == ("pending", "interrupted")
     assert waiting(broker.TRAININGS) == 1
+
+
+def test_a_lease_is_not_over_because_nobody_could_renew_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database is away, then slow; each time those who hold leases have a while to renew."""
+    training, now = a_training(status="running", lease_expires_at=PAST, attempt=1), [0.0]
+    monkeypatch.setattr(sweeper.time, "monotonic", lambda: now[0])
+    leases = sweeper.Leases()
+
+    class Away:
+        def __call__(self, *_: object) -> None:
+            raise OperationalError("away")
+
+    class Slow:
+        def __call__(self, execute: Any, *said: Any) -> Any:
+            now[0] += sweeper.LATE + 0.1
+            return execute(*said)
+
+    for trouble in (Away(), Slow()):
+        with connection.execute_wrapper(trouble), suppress(OperationalError):
+            assert leases.lost(Training.objects.all()) == []
+        assert leases.lost(Training.objects.all()) == []
+        now[0] += sweeper.GRACE - 0.1
+        assert leases.lost(Training.objects.all()) == []
+        now[0] += 0.2
+        assert leases.lost(Training.objects.all()) == [training]
 
 
 def test_a_run_lost_too_often_fails_and_says_why() -> None:
