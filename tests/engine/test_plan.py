@@ -94,13 +94,6 @@ def test_a_later_hyperparameter_is_part_of_the_digest_where_it_is_set() -> None:
     assert config("skip", data_seed=0).digest() != config("skip").digest()
 
 
-def test_what_does_not_add_up_over_latents_is_not_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Architecture, "by_latents", False)
-    (problem,) = check(config("gated", gpus=2), MODEL)
-    assert (problem.field, problem.message) == ("gpus", "A run of Gated cannot be split; choose 1.")
-    assert check(config("gated", gpus=1), MODEL) == []
-
-
 def test_checkpoints_belong_to_a_configuration_whatever_the_number_of_gpus() -> None:
     assert config("standard", gpus=4).digest() == config("standard").digest()
 

@@ -9,7 +9,6 @@ import torch
 from .activations import group_shape
 from .config import ModelFacts, Plan, RunSpec
 from .config import plan as settled_plan
-from .failure import TrainingError
 from .language_model import settled_device
 from .model import inspect
 from .order import Order, Split
@@ -46,8 +45,5 @@ class Asked:
         return Order(self.split.training, self.groups_per_chunk, self.plan.data_seed)
 
     def on(self, ranks: Ranks = ALONE) -> Asked:
-        """The same on this rank's device. Raises `TrainingError` where it cannot be split."""
-        if not ranks.alone and not self.plan.architecture.by_latents:
-            kind = self.plan.architecture.label
-            raise TrainingError(f"A run of {kind} cannot be split over several processes.")
+        """The same on this rank's device."""
         return replace(self, device=ranks.device(self.device))

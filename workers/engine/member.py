@@ -265,11 +265,12 @@ def _make_whole(state: State, plan: Plan) -> None:
     sae, ranks = state.sae, state.sae.ranks
     if ranks.alone:
         return
-    kind, activation, device = type(sae), sae.activation, sae.weights["b_dec"].device
+    device = sae.weights["b_dec"].device
+    emptied = type(sae)({}, sae.activation, layers=sae.layers)
     own = {f"weights.{name}": weight for name, weight in sae.weights.items()}
     found = gathered(own, plan.d_sae, ranks)
     del state.optimizer, own, sae
-    state.sae = kind({}, activation)
+    state.sae = emptied
     memory.release()
     state.sae.weights |= {name.partition(".")[2]: w.to(device) for name, w in found.items()}
 

@@ -45,6 +45,8 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "matryoshka": ("matryoshka", {"target_l0": 6.0} | RARE),
     "gated": ("gated", SPARSE),
     "p_annealed": ("p_annealed", SPARSE | {"final_p": 0.8, "l1_alpha": 0.07}),
+    "crosscoder": ("crosscoder", {"layers": (1, 2, 3), "resample_steps": 12} | RARE),
+    "crosscoder_topk": ("crosscoder", {"layers": (1, 3), "top_k_sparsity": 3.0} | RARE),
     "moments": ("standard", {"moments_dtype": "bfloat16"}),
 }
 

@@ -185,12 +185,6 @@ def _check_groups(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem
         )
 
 
-def _check_gpus(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
-    if config.hyperparameters.gpus > 1 and not config.architecture.by_latents:
-        label = config.architecture.label
-        yield Problem("gpus", f"A run of {label} cannot be split; choose 1.")
-
-
 def _check_schedule(config: TrainingConfig, model: ModelFacts) -> Iterable[Problem]:
     h = config.hyperparameters
     for name in ("lr_warmup_steps", "resample_steps"):
@@ -211,6 +205,5 @@ _CHECKS = (
     _check_widths,
     _check_sparsity,
     _check_groups,
-    _check_gpus,
     _check_schedule,
 )

@@ -54,20 +54,6 @@ class Architecture(StrEnum):
         return self is Architecture.CROSSCODER
 
     @property
-    def by_latents(self) -> bool:
-        """Whether a run of it can be split: what its latents do adds up."""
-        return self in (
-            Architecture.STANDARD,
-            Architecture.JUMPRELU,
-            Architecture.SKIP,
-            Architecture.TRANSCODER,
-            Architecture.BATCHTOPK,
-            Architecture.MATRYOSHKA,
-            Architecture.GATED,
-            Architecture.P_ANNEALED,
-        )
-
-    @property
     def moves(self) -> bool:
         """Whether it is for explaining another layer than the one it reads."""
         return self in (Architecture.SKIP, Architecture.TRANSCODER)
