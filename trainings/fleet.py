@@ -31,7 +31,7 @@ WORDS: dict[State, str] = {
     "busy": "At work",
     "draining": "Hands over",
     "drained": "Drained",
-    "refused": "Other version",
+    "refused": "Begins nothing",
     "gone": "Not seen",
 }
 _TONES: dict[State, str] = {
@@ -131,7 +131,10 @@ def why_waiting(training: Training, trainers: Trainers) -> str:
     if str(needs):
         return f"It needs {needs}, and no worker that takes work has that."
     if trainers.seen:
-        return "All workers that train are drained or of another version than the studio."
+        return (
+            "All workers that train are drained or of another version than the studio, or their "
+            "artefacts would lie elsewhere."
+        )
     return ""
 
 
@@ -166,7 +169,8 @@ _Held = dict[str, tuple[str, UUID | None]]
 
 def _member(worker: Worker, alive: bool, held: _Held, version: str | None) -> Member:
     does, training_id = held.get(worker.name, ("", None)) if alive else ("", None)
-    refusal = "" if version is None else Release.why_not(worker.version, version)
+    other = "" if version is None else Release.why_not(worker.version, version)
+    refusal = other or worker.refusal
     state: State = "busy" if does else "idle"
     if not alive:
         state = "gone"

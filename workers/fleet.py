@@ -14,6 +14,7 @@ from collections.abc import Sequence
 
 from trainings import store
 from trainings.models import Release, Training, Worker
+from trainings.models.worker import REFUSAL_CHARACTERS
 
 from . import release
 from .gpus import Gpu
@@ -61,7 +62,19 @@ def refusal() -> str:
     look()
     if draining.is_set():
         return "It is being drained."
-    return Release.objects.all().refusal(release.version()) or store.out_of_reach()
+    reason = Release.objects.all().refusal(release.version())
+    if not reason:
+        reason = _out_of_place()[:REFUSAL_CHARACTERS]
+        Worker.objects.filter(pk__in=_rows).exclude(refusal=reason).update(refusal=reason)
+    return reason
+
+
+def _out_of_place() -> str:
+    """Why artefacts of this worker would not be where the studio has them; empty where they are."""
+    try:
+        return store.out_of_reach() or Release.objects.all().elsewhere(store.mark())
+    except (store.StoreError, OSError) as error:
+        return f"Its data folder or store cannot be read: {error}."
 
 
 def gpus() -> list[Gpu]:

@@ -16,6 +16,7 @@ from tests.rows import a_training
 from tests.trainings.conftest import nudges
 from trainings.management import running
 from trainings.models import Sae, Training, TrainingMetric
+from trainings.models.release import keep
 
 __all__ = ["nudges"]
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("home", "nudges")]
@@ -226,7 +227,10 @@ def test_doctor_finds_what_is_amiss_and_says_what_to_do(
     assert "changepassword" in found["Access"]["advice"]
     assert found["Redis"]["state"] == found["Workers"]["state"] == "warning"
     settings.BIND = "127.0.0.1"
+    keep("default")
     assert "FAILED" not in ran(capsys, "doctor")
+    (Path(settings.HOME) / ".studio").write_text("another studio's")
+    assert "mount the folder that the others have" in ran(capsys, "doctor", code=1)
 
 
 NAMES = (

@@ -191,6 +191,7 @@ def lab(folder: Path, names: tuple[str, ...], *, apart: bool = False) -> Iterato
             for name in ("store", "apart"):
                 (folder / name).mkdir()
             studio.environment["SAESTUDIO_STORE"] = f"file://{folder / 'store'}"
+            studio.manage("migrate", "--verbosity", "0")  # so the store is the studio's
         studio.python("from tests.tiny import seed; seed()")
         made = Lab(studio, home, prefix, folder / "apart" if apart else None)
         until_the_end.callback(_end, made)

@@ -14,8 +14,10 @@ from dramatiq.brokers.redis import RedisBroker
 from tests.conftest import wait_for
 from tests.rows import a_training, an_sae
 from tests.workers.test_supervisor import STOPPED, child, in_thread
+from trainings.fleet import members, why_waiting
 from trainings.models import Release, SaeJob, Training, Worker
 from trainings.models.lease import lease_end
+from trainings.models.release import keep
 from workers import actors, broker, fleet, pulse, release, supervisor
 
 __all__ = ["child"]
@@ -34,8 +36,9 @@ def queues(redis_server: str) -> Iterator[RedisBroker]:
 
 
 @pytest.fixture
-def me(redis_server: str) -> Iterator[Worker]:
-    """This process, enlisted as a trainer."""
+def me(child, redis_server: str) -> Iterator[Worker]:  # type: ignore[no-untyped-def]
+    """This process, enlisted as a trainer; its folder is the studio's."""
+    keep("default")
     row = _trainer(host="here", pid=1)
     fleet.enlist([row.pk])
     yield row
@@ -121,6 +124,60 @@ def test_a_worker_of_another_version_begins_nothing(child, me: Worker) -> None: 
     assert "9.0 (tables 99)" in fleet.refusal()
     Release.objects.update(version=release.version())
     assert supervisor.run_next("me") == [run.pk]
+
+
+def test_a_worker_whose_artefacts_would_lie_elsewhere_begins_nothing(  # type: ignore[no-untyped-def]
+    child, me: Worker, settings: Any, tmp_path: Path
+) -> None:
+    """A shared folder that is not mounted is an empty one of the same name."""
+    child(FAILS)
+    run, studios, own = a_training(), tmp_path / "mounted", tmp_path / "not mounted"
+    settings.HOME = studios
+    keep("default")
+    own.mkdir()
+    settings.HOME = own
+    assert supervisor.run_next("me") == []
+    assert list(own.iterdir()) == []
+    (member,) = members()
+    assert (member.state, member.worker) == ("refused", me)
+    assert "mount the folder that the others have" in member.refusal
+    assert why_waiting(run, Worker.objects.trainers()).endswith("would lie elsewhere.")
+
+    settings.HOME = tmp_path / "by another name"
+    settings.HOME.symlink_to(studios)
+    assert supervisor.run_next("me") == [run.pk]
+    (member,) = members()
+    assert (member.state, member.refusal) == ("idle", "")
+
+
+def test_a_worker_without_the_studios_store_begins_nothing(  # type: ignore[no-untyped-def]
+    child, me: Worker, settings: Any, tmp_path: Path
+) -> None:
+    child(FAILS)
+    settings.HOME, run = tmp_path / "own", a_training()
+    keep("default")
+    for name in ("studios", "another"):
+        (tmp_path / name).mkdir()
+    settings.STORE = f"file://{tmp_path}/studios"
+    keep("default")
+    for wrong in ("", f"file://{tmp_path}/another"):
+        settings.STORE = wrong
+        assert supervisor.run_next("me") == []
+        assert "their SAESTUDIO_STORE" in Worker.objects.get(pk=me.pk).refusal
+    settings.STORE = f"file://{tmp_path}/gone"
+    assert supervisor.run_next("me") == []
+    assert "is it mounted?" in Worker.objects.get(pk=me.pk).refusal
+    settings.STORE = f"file://{tmp_path}/studios"
+    assert supervisor.run_next("me") == [run.pk]
+
+
+def test_a_studio_whose_place_cannot_be_marked_compares_none(settings: Any, tmp_path: Path) -> None:
+    """As one behind a read-only disk: the version is kept all the same."""
+    settings.HOME = tmp_path / "file" / "below"
+    (tmp_path / "file").touch()
+    keep("default")
+    assert Release.objects.get().version == release.version()
+    assert Release.objects.all().elsewhere("") == Release.objects.all().elsewhere("x") == ""
 
 
 def test_a_process_that_nobody_enlisted_does_what_it_is_told(child) -> None:  # type: ignore[no-untyped-def]

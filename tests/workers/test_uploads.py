@@ -19,6 +19,7 @@ from tests.rows import a_tokenization, a_training
 from tests.workers.test_supervisor import in_thread
 from trainings import live, logs, nudge, store, sweeps, wishes
 from trainings.models import Checkpoint, Training
+from trainings.models.release import keep
 from trainings.store import remote
 from trainings.sweeps import Asked
 from workers import fleet, process, recorder, supervisor, uploads
@@ -393,7 +394,7 @@ def test_a_worker_that_cannot_reach_the_store_begins_nothing(
     training: Training, switch: Switch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fleet, "_rows", [training.pk])
-    monkeypatch.setattr("trainings.models.release.ReleaseQuerySet.refusal", lambda *_: "")
+    keep("default")
     switch.away = True
     assert "no route to host" in fleet.refusal()
     assert supervisor.run_next("worker") == []

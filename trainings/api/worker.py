@@ -30,7 +30,8 @@ class WorkerOut(Schema):
     """A process that works, as it was last seen. Bytes; `memory_…` are of its host.
 
     `state`: idle, busy, draining (hands over what it does), drained, refused (of another version
-    than the studio, see `refusal`), gone (not seen for a minute).
+    than the studio, or its artefacts would lie elsewhere: see `refusal`), gone (not seen for a
+    minute).
     """
 
     id: UUID

@@ -18,6 +18,7 @@ from .release import Release
 # A worker that has not been seen for so long is taken for gone; for so long, it is forgotten.
 GONE_AFTER = timedelta(seconds=60)
 FORGOTTEN_AFTER = timedelta(days=1)
+REFUSAL_CHARACTERS = 500
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,8 @@ class WorkerQuerySet(models.QuerySet["Worker"]):
         seen = list(self.alive().filter(kind=Worker.Kind.TRAINER))
         version = Release.objects.all().current()
         mine = [trainer for trainer in seen if version in (None, trainer.version)]
-        return Trainers(seen, [trainer for trainer in mine if not trainer.draining_since])
+        able = [each for each in mine if not each.draining_since and not each.refusal]
+        return Trainers(seen, able)
 
     def forget(self) -> int:
         """Returns how many had not been seen for a day."""
@@ -94,6 +96,12 @@ class Worker(models.Model):
     started_at = models.DateTimeField(db_default=Now())
     seen_at = models.DateTimeField(db_default=Now())
     draining_since = models.DateTimeField(null=True, blank=True)
+    refusal = models.CharField(
+        max_length=REFUSAL_CHARACTERS,
+        default="",
+        db_default="",
+        help_text="Why it began nothing when it last could.",
+    )
     # As `workers.gpus.memory` tells of those it may use.
     gpus = models.JSONField(
         default=list, db_default=models.Value([], output_field=models.JSONField())

@@ -18,6 +18,7 @@ from .artefacts import (
     remove_local,
     unused_since,
 )
+from .mark import mark
 from .remote import Absent, Away, Damaged, GoOn, StoreError
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "fetch",
     "has",
     "holds",
+    "mark",
     "on",
     "out_of_reach",
     "put",

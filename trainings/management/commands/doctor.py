@@ -8,6 +8,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,7 +22,7 @@ from django.db.migrations.executor import MigrationExecutor
 from redis.exceptions import RedisError
 
 from trainings import fleet, logs, store
-from trainings.models import Worker
+from trainings.models import Release, Worker
 from trainings.templatetags.studio import filesize
 from workers.broker import broker
 
@@ -145,6 +146,9 @@ def _redis() -> Iterator[Finding]:
         yield Finding("Redis", "ok", found)
 
 
+_AGAIN = "Set that right, run manage.py migrate, and start it again."
+
+
 def _workers() -> Iterator[Finding]:
     try:
         members, missing = fleet.members(), Worker.objects.missing()
@@ -158,8 +162,7 @@ def _workers() -> Iterator[Finding]:
             advice = f"manage.py workers --take {member.worker.host} has it take work again."
             yield Finding("Worker", "warning", f"{member.worker} is drained", advice)
         elif member.state == "refused":
-            advice = "Update the older of the two, run manage.py migrate, and start it again."
-            yield Finding("Worker", "warning", f"{member.worker}. {member.refusal}", advice)
+            yield Finding("Worker", "warning", f"{member.worker}. {member.refusal}", _AGAIN)
         elif member.state != "gone":
             yield Finding("Worker", "ok", str(member.worker))
 
@@ -202,6 +205,9 @@ def _disk() -> Iterator[Finding]:
     if not os.access(home, os.W_OK):
         yield Finding("Data folder", "failed", f"{home} cannot be written", "Give it to this user.")
         return
+    with suppress(store.StoreError, DatabaseError):  # said by their own findings
+        if reason := Release.objects.all().elsewhere(store.mark()):
+            yield Finding("Artefacts", "failed", "they would lie where no other host looks", reason)
     usage = shutil.disk_usage(home)
     found = f"{filesize(usage.free)} free for {home}"
     if usage.free < LEAST_DISK:
