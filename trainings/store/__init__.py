@@ -18,7 +18,7 @@ from .artefacts import (
     remove_local,
     unused_since,
 )
-from .remote import Absent, Away, Damaged, GoOn, StoreError
+from .remote import Absent, Away, Damaged, GoOn, StoreError, rest
 
 __all__ = [
     "DRAFT",
@@ -40,5 +40,6 @@ __all__ = [
     "out_of_reach",
     "put",
     "remove_local",
+    "rest",
     "unused_since",
 ]
