@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote
 
 from workers.engine.json_lines import JsonLines
 
@@ -16,7 +17,11 @@ MOST_SHOWN = 32_768
 _READ = 4 * MOST_SHOWN
 # Whatever else an environment may hold that is not for people's eyes.
 _SECRET_NAMES = re.compile(r"TOKEN|SECRET|PASSWORD|API_KEY|_URL$")
-_SECRET_FORMS = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=://)[^/\s:@]*:[^/\s@]+(?=@)")
+_SECRET_FORMS = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=://)[^/\s:@]*:[^/\s]+(?=@)")
+# The password of an address; it may have any sign of an address in it.
+_PASSWORD = re.compile(r"://[^\s:@]*:(\S+)@")
+# Its address is shown, and errors name parts of it.
+_STORE = "SAESTUDIO_STORE"
 _SHORTEST = 8
 _HIDDEN = "[hidden]"
 
@@ -57,12 +62,22 @@ def tail(path: Path, most: int = MOST_SHOWN) -> str:
 
 def scrub(text: str) -> str:
     """Without values of secret variables of at least eight characters, tokens of the hub, and
-    passwords in addresses."""
+    passwords in addresses: those of variables wherever they stand."""
     for name, value in os.environ.items():
         if len(value) >= _SHORTEST and _SECRET_NAMES.search(name):
             text = text.replace(value, _HIDDEN)
+        elif name == _STORE:
+            for secret in _passwords(value):
+                text = text.replace(secret, _HIDDEN)
     # The pattern takes long over what has none: a log may come by the gigabyte.
     return _SECRET_FORMS.sub(_HIDDEN, text) if "hf_" in text or "://" in text else text
+
+
+def _passwords(address: str) -> list[str]:
+    """That of an address, as it is written and as it is meant."""
+    found = _PASSWORD.search(address)
+    both = (found[1], unquote(found[1])) if found else ()
+    return [each for each in both if len(each) >= _SHORTEST]
 
 
 def _shown(lines: list[str]) -> Iterator[str]:

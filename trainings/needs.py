@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from workers.gpus import Gpu
 
@@ -28,6 +28,13 @@ class Needs(BaseModel):
         allow_inf_nan=False,
         description="Memory of each GPU, at least, in GB.",
     )
+
+    @field_validator("gpu_class")
+    @classmethod
+    def _writable(cls, text: str) -> str:
+        if "\x00" in text:  # no database keeps them in JSON
+            raise ValueError("It must not hold null characters.")
+        return text
 
     @classmethod
     def of(cls, needs: dict[str, Any], gpus: int | None) -> Needs:

@@ -14,7 +14,10 @@ def check_local_path(text: str) -> Path:
     Raises `ValidationError` with one sentence. What lies outside is refused before it is looked
     for, so that the answer does not tell what exists there.
     """
-    path = Path(text.strip()).expanduser()
+    try:
+        path = Path(text.strip()).expanduser()
+    except RuntimeError as error:
+        raise ValidationError(f"{text!r} names the home of nobody who is known here.") from error
     if not path.is_absolute():
         raise ValidationError(f"Write the whole path, from the root: {text!r} is relative.")
     try:

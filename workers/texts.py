@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from django.core.exceptions import ValidationError
 
 from trainings.models import Dataset
+from trainings.models.tag import unwritable
 from trainings.sources import check_local_path
 
 from . import hub
@@ -104,11 +105,12 @@ def local_file(location: str) -> Path:
 
 
 def _paragraphs(path: Path, column: str) -> Iterator[str]:
-    """Blocks between blank lines; an endless one is cut."""
+    """Blocks between blank lines; an endless one, or an endless line, is cut."""
     lines: list[str] = []
     size = 0
     with path.open(encoding="utf-8") as handle:
-        for line in handle:
+        # A whole file may be one line.
+        while line := handle.readline(_LONGEST_PARAGRAPH):
             if line.isspace() or size > _LONGEST_PARAGRAPH:
                 yield "".join(lines)
                 lines, size = [], 0
@@ -127,13 +129,15 @@ def _json_lines(path: Path, column: str) -> Iterator[Any]:
 def _json_value(line: bytes, column: str, where: str) -> Any:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise TextError(f"There must be one JSON object per line; {where} is none.") from error
     if not isinstance(value, dict):
         raise TextError(f"There must be one JSON object per line; {where} is none.")
     if column not in value:
         raise _no_column(column, list(value), f"in {where}")
-    return value[column]
+    if isinstance(found := value[column], str) and (reason := unwritable(found.replace("\0", ""))):
+        raise TextError(f"The text in {where} cannot be tokenized. {reason}")
+    return found
 
 
 def _parquet(path: Path, column: str) -> Iterator[Any]:

@@ -235,3 +235,20 @@ def test_a_studio_from_before_fills_its_store(
     assert len(json.loads(capsys.readouterr().out)["in_store"]) == 2
     assert store.has(path)
     assert store.has(run.model.folder)
+
+
+def test_filling_the_store_leaves_what_another_host_has_put_there(
+    shared: Path, settings: Any
+) -> None:
+    from django.core.management import call_command
+
+    folder = a_training().model.folder
+    folder.mkdir(parents=True)
+    for content in ("old", "new"):
+        (folder / "file").write_text(content)
+        store.put(folder)
+    (folder / "file").write_text("old")
+    call_command("fill_store")
+    shutil.rmtree(folder)
+    store.fetch(folder)
+    assert (folder / "file").read_text() == "new"

@@ -65,7 +65,12 @@ def test_answer_does_not_tell_what_exists_outside(root: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("model", "relative"), ("", "relative"), ("/a\0b", "not a usable path")],
+    [
+        ("model", "relative"),
+        ("", "relative"),
+        ("/a\0b", "not a usable path"),
+        ("~nobody-here/model", "home of nobody"),
+    ],
 )
 def test_unusable_path_is_refused(root: Path, text: str, expected: str) -> None:
     assert expected in refusal(text)

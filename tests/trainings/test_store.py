@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -181,9 +182,18 @@ def test_a_wrong_file_is_named_and_never_used(
     assert list(here(settings).parent.iterdir()) == []
 
 
-def test_a_manifest_that_leads_out_of_the_folder_is_refused(put: Path, settings: Any) -> None:
+def test_a_manifest_that_is_none_is_said(put: Path, settings: Any) -> None:
+    (put / "artefact.json").write_text("[" * 100_000)
+    with pytest.raises(store.Damaged, match="cannot be read"):
+        store.fetch(here(settings))
+
+
+@pytest.mark.parametrize("name", ["../../config.json", "/config.json", "config\\u0000.json"])
+def test_a_manifest_that_leads_out_of_the_folder_is_refused(
+    put: Path, settings: Any, name: str
+) -> None:
     manifest = put / "artefact.json"
-    manifest.write_text(manifest.read_text().replace("config.json", "../../config.json"))
+    manifest.write_text(manifest.read_text().replace("config.json", name))
     with pytest.raises(store.Damaged, match="outside"):
         store.fetch(here(settings))
 
@@ -385,3 +395,17 @@ def test_a_folder_that_is_not_mounted_is_not_made(shared: Path, settings: Any) -
 def test_an_unknown_protocol_is_a_sentence(settings: Any, tmp_path: Path) -> None:
     settings.HOME, settings.STORE = tmp_path, "nonsense://somewhere/else"
     assert "SAESTUDIO_STORE cannot be used" in store.out_of_reach()
+
+
+def test_a_server_that_does_not_answer_when_it_is_connected_to_is_away(
+    settings: Any, tmp_path: Path
+) -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # and does not listen
+        settings.HOME = tmp_path
+        settings.STORE = f"ftp://ada:wonderland@127.0.0.1:{nobody.getsockname()[1]}/studio"
+        why = store.out_of_reach()
+        assert "[hidden]@127.0.0.1" in why
+        assert "cannot be reached (connecting: [Errno 111] Connection refused)." in why
+        with pytest.raises(store.Away):
+            store.fetch(a_model(settings).with_name("two"))

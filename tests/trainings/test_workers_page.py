@@ -195,6 +195,9 @@ def test_needs_are_asked_for_in_form_and_api(client: Client) -> None:
     assert Training.objects.get(name="over the API").needs == {"gpu_class": "A10"}
     wrong = post(body | {"needs": {"gpu_count": -1, "gpus": 2}}).json()["errors"]
     assert {error["field"] for error in wrong} == {"gpu_count", "gpus"}
+    [wrong] = post(body | {"needs": {"gpu_class": "A\x0010"}}).json()["errors"]
+    assert wrong["field"] == "gpu_class"
+    assert "null characters" in wrong["message"]
 
 
 def test_command_lists_and_drains() -> None:
@@ -208,5 +211,7 @@ def test_command_lists_and_drains() -> None:
     call_command("workers", take="gpu-box", stdout=StringIO())
     worker.refresh_from_db()
     assert worker.draining_since is None
-    with pytest.raises(CommandError, match="Hosts: gpu-box"):
-        call_command("workers", drain="nobody")
+    # A variable of the shell that is not set is no host, and not all of them.
+    for nobody in ("nobody", ""):
+        with pytest.raises(CommandError, match="Hosts: gpu-box"):
+            call_command("workers", drain=nobody)

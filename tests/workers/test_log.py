@@ -81,6 +81,23 @@ def test_no_secret_reaches_the_file(path: Path, monkeypatch: pytest.MonkeyPatch)
     assert text.count("[hidden]") == 3
 
 
+@pytest.mark.parametrize(
+    ("address", "meant"),
+    [
+        ("ftp://ada:love@lace99@host/studio", "love@lace99"),
+        ("s3://AKIA:abc/def+ghi@bucket/prefix", "abc/def+ghi"),
+        ("sftp://ada:love%40lace99@host/studio", "love@lace99"),
+    ],
+)
+def test_the_password_of_the_store_is_hidden_wherever_it_stands(
+    address: str, meant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAESTUDIO_STORE", address)
+    hidden = logs.scrub(f"{address} cannot be used: {meant!r} is no name")
+    assert hidden.count("[hidden]") == 2
+    assert not any(part in hidden for part in ("lace99", "def+ghi"))
+
+
 def test_a_secret_is_found_across_parts_and_with_quotes_in_it(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

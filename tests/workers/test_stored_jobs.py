@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from workers import rehearsal, sae_jobs
 from workers.catalog import prepare
 
 __all__ = ["child"]
+# The package shows the function of this name.
+making = sys.modules[prepare.__module__]
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
@@ -54,7 +57,30 @@ def test_a_prepared_model_is_in_the_store(shared: Path, roots: Path) -> None:
     assert store.has(model.folder)
 
 
-def test_a_model_that_cannot_be_put_there_is_not_ready(shared: Path, roots: Path) -> None:
+def test_what_was_made_waits_for_a_store_that_is_away(
+    shared: Path, roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    away, put = shared.with_name("away"), store.put
+
+    def unmounted_at_first(*args: Any) -> None:
+        if not shared.exists():
+            away.rename(shared)
+            put(*args)
+            return
+        shared.rename(away)
+        put(*args)
+
+    monkeypatch.setattr(making, "PAUSE", 0.0)
+    monkeypatch.setattr(store, "put", unmounted_at_first)
+    model = prepared(a_model(model_folder(roots)))
+    assert (model.status, model.error_message) == ("ready", "")
+    assert store.has(model.folder)
+
+
+def test_a_model_that_cannot_be_put_there_is_not_ready(
+    shared: Path, roots: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(making, "PATIENCE", 0.0)
     source = model_folder(roots)
     shutil.rmtree(shared)
     shared.write_text("no folder")

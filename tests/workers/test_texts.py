@@ -83,11 +83,21 @@ def test_endless_paragraph_is_cut_and_nothing_of_it_lost(
     assert "".join(found) == "".join(lines)
 
 
+def test_a_text_of_one_line_is_cut_too(roots: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("workers.texts._LONGEST_PARAGRAPH", 10)
+    (roots / "a.txt").write_text("word " * 20)
+    found = list(Texts(unsaved(roots / "a.txt")))
+    assert max(map(len, found)) <= 20
+    assert "".join(found) == "word " * 20
+
+
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
         ("a.jsonl", b'{"body": "x"}\nnot json', "line 2"),
         ("a.json", b'["a", "b"]', "line 1"),
+        ("a.jsonl", b"[" * 100_000, "line 1"),
+        ("a.jsonl", b'{"body": "x"}\n{"body": "\\ud800"}', "line 2 .* half a character"),
         ("a.jsonl", b'{"body": 3}', "int and not text"),
         ("a.txt", b"\xff\xfe\xff", "cannot be read"),
         ("a.parquet", b"nonsense", "not a Parquet file"),

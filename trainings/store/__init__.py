@@ -19,7 +19,7 @@ from .artefacts import (
     unused_since,
 )
 from .mark import mark
-from .remote import Absent, Away, Damaged, GoOn, StoreError
+from .remote import Absent, Away, Damaged, GoOn, StoreError, rest
 
 __all__ = [
     "DRAFT",
@@ -42,5 +42,6 @@ __all__ = [
     "out_of_reach",
     "put",
     "remove_local",
+    "rest",
     "unused_since",
 ]

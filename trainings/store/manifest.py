@@ -45,7 +45,7 @@ class Manifest:
             if found["format"] != FORMAT:
                 raise Damaged(f"The manifest of {key} in the store is of a later SAE Studio.")
             files = {name: File(**each) for name, each in found["files"].items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Damaged(f"The manifest of {key} in the store cannot be read: {error}.") from error
         if not files or not all(map(_stays_inside, files)):
             raise Damaged(f"The manifest of {key} in the store names files outside of it.")
@@ -69,7 +69,8 @@ class Manifest:
 
 def _stays_inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and path.parts != ()
+    inside = not path.is_absolute() and ".." not in path.parts and path.parts != ()
+    return inside and "\x00" not in name
 
 
 def _described(path: Path, go_on: GoOn) -> File:

@@ -51,7 +51,8 @@ class Remote:
     """The file system of an address and the folder in it. Names are relative to that folder."""
 
     def __init__(self, url: str) -> None:
-        """Raises `StoreError` where the address cannot be used at all."""
+        """Raises `StoreError` where the address cannot be used at all, `Away` where what is there
+        does not answer: some file systems connect at once."""
         from fsspec.core import url_to_fs
         from fsspec.implementations.local import LocalFileSystem
 
@@ -62,6 +63,10 @@ class Remote:
             self._fs, root = url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as error:
             raise StoreError(f"SAESTUDIO_STORE cannot be used: {scrub(str(error))}.") from error
+        except Exception as error:  # each kind of address has errors of its own
+            raise Away(
+                f"The store {self.shown} cannot be reached (connecting: {_why(error)})."
+            ) from error
         self._root = root.rstrip("/")
         self._local = isinstance(self._fs, LocalFileSystem)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import shutil
+import time
 from collections.abc import Callable
 from typing import Any, Final, Literal
 
@@ -15,7 +16,7 @@ from django.db.models.functions import Now
 from trainings import nudge, store
 from trainings.models import Dataset, LanguageModel, Tokenization, Training
 from trainings.models.catalog import Prepared, Status, TokenizationQuerySet
-from trainings.store import StoreError
+from trainings.store import Away, StoreError
 from workers.engine.model import ModelError
 from workers.hub import HubError
 from workers.packages import PackageError
@@ -25,6 +26,8 @@ from . import dataset, language_model, tokenization
 from .job import Job, LeaseLost, PrepareError
 
 logger = logging.getLogger(__name__)
+# Seconds for which a store that is away is waited for, and between two tries.
+PATIENCE, PAUSE = 600.0, 10.0
 
 Label = Literal["languagemodel", "dataset", "tokenization"]
 Facts = dict[str, Any]
@@ -82,8 +85,7 @@ def _work(label: str, job: Job) -> Facts:
             facts = _WORK[label](job.row, job)
             job.publish()
             if store.on() and job.row.folder.exists():
-                job.report(0.99, "Putting it into the store")
-                store.put(job.row.folder, job.go_on)
+                _put(job)
             return facts
     except (HubError, ModelError, PackageError, TextError, tokenization.TokenizeError) as error:
         raise PrepareError(str(error)) from error
@@ -94,6 +96,25 @@ def _work(label: str, job: Job) -> Facts:
             raise PrepareError("The disk of SAESTUDIO_HOME is full: free some of it.") from error
         logger.warning("%s %s", job.row.kind, job.row, exc_info=True)
         raise PrepareError(f"A file cannot be read or written: {error}.") from error
+
+
+def _put(job: Job) -> None:
+    """Into the store; what took days is not thrown away because that is away for a moment.
+
+    Raises `StoreError` where it stays away for longer than `PATIENCE`, or refuses it.
+    """
+    until = time.monotonic() + PATIENCE
+    job.report(0.99, "Putting it into the store")
+    while True:
+        try:
+            store.put(job.row.folder, job.go_on)
+            return
+        except Away as error:
+            if time.monotonic() > until:
+                raise
+            logger.warning("%s waits for the store: %s", job.row, error)
+            job.report(0.99, "Waiting for the store, which cannot be reached")
+            store.rest(PAUSE, job.go_on)
 
 
 def _finish(row: Prepared, attempt: int, facts: Facts) -> bool:

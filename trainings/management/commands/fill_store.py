@@ -33,7 +33,9 @@ class Command(BaseCommand):
             if not path.exists():
                 continue
             try:
-                store.put(path)
+                # What is there may be newer than this host's copy.
+                if not store.has(path):
+                    store.put(path)
             except (StoreError, OSError) as error:
                 failed[str(path)] = str(error)
                 self.stderr.write(f"{path}: {error}")

@@ -30,11 +30,12 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="One list of objects on stdout.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        who = options["drain"] or options["take"]
-        if who:
+        drains = options["drain"] is not None
+        who = options["drain"] if drains else options["take"]
+        if who is not None:
             # Those that are gone, too: who follows them in their place does as they were told.
             chosen = [member.worker for member in _members(who)]
-            fleet.drain(chosen, wanted=bool(options["drain"]))
+            fleet.drain(chosen, wanted=drains)
         found = _members(who)
         if options["json"]:
             self.stdout.write(json.dumps([told(member) for member in found]))
@@ -45,13 +46,13 @@ class Command(BaseCommand):
 def _members(who: str | None) -> list[fleet.Member]:
     """Raises `CommandError` where nobody is called so."""
     found = fleet.members()
-    if not who:
+    if who is None:
         return found
     host, _, slot = who.partition("/")
     chosen = [m for m in found if m.worker.host == host and slot in ("", m.worker.slot)]
     if not chosen:
         hosts = ", ".join(sorted({member.worker.host for member in found})) or "none"
-        raise CommandError(f"No worker is called {who}. Hosts: {hosts}.", returncode=2)
+        raise CommandError(f"No worker is called {who!r}. Hosts: {hosts}.", returncode=2)
     return chosen
 
 
