@@ -148,6 +148,19 @@ def test_chosen_rows_are_compared_or_all_of_a_few(clean: Studio, page: Any) -> N
     assert "/sweeps/" in page.url
 
 
+def test_what_is_better_than_the_model_itself_has_its_place_in_the_plane(
+    clean: Studio, page: Any
+) -> None:
+    clean.python(
+        "from trainings.models import Sae; sae = Sae.objects.get(); "
+        "sae.evaluation['ce_recovered'] = 1.02; sae.save()"
+    )
+    page.reload()
+    canvas = page.locator("[data-pareto-chart=ceLost].has-points canvas")
+    canvas.wait_for()
+    assert canvas.evaluate("canvas => Chart.getChart(canvas).scales.y.min") <= -0.02
+
+
 def test_a_chosen_row_is_stopped_and_retried_alone(page: Any) -> None:
     row(page, "0.016").get_by_role("link").focus()
     page.keyboard.press("x")
