@@ -34,6 +34,7 @@ from .needs import Needs
 
 MOST = 64
 ARCHITECTURE = "architecture"
+SEED = "seed"
 # What a member is called by, in the table of a sweep and in its name.
 VARIABLE = (ARCHITECTURE, *FIELDS)
 # What the page offers to vary.
@@ -44,7 +45,7 @@ OFFERED = (
     "target_l0",
     "top_k_sparsity",
     "learning_rate",
-    "seed",
+    SEED,
 )
 _NAME = 255
 
@@ -217,10 +218,15 @@ def added(sweep: Sweep, asked: Asked) -> tuple[list[Training], list[Member]]:
 
 
 def own_names(runs: Sequence[Training]) -> list[str]:
-    """What they differ in, in the order in which forms have it."""
+    """What they differ in, in the order in which forms have it; the seed last, as a repetition.
+
+    Not the seed of the order of tokens, which is one, whether it is named or follows.
+    """
     if not runs:
         return []
-    return [name for name in VARIABLE if len({repr(value_of(run, name)) for run in runs}) > 1]
+    names = [name for name in VARIABLE if name != "data_seed"]
+    found = [name for name in names if len({repr(value_of(run, name)) for run in runs}) > 1]
+    return sorted(found, key=SEED.__eq__)
 
 
 def in_order(runs: Sequence[Training]) -> list[Training]:

@@ -71,6 +71,7 @@ urlpatterns = [
     path("sweeps/<uuid:sweep_id>", sweep.sweep, name="sweep"),
     path("sweeps/<uuid:sweep_id>/fragments", sweep.fragments, name="sweep_fragments"),
     path("sweeps/<uuid:sweep_id>/add", sweep.add, name="add_to_sweep"),
+    path("sweeps/<uuid:sweep_id>/add/check", sweep.check_added, name="check_added"),
     path("away", away.put_away, name="put_away"),
     path("demo/start", trainings.start_demo, name="start_demo"),
     path("checklist", checklist.show, name="checklist"),

@@ -1,4 +1,4 @@
-// Keys of the Trainings page and the list of SAEs: n starts a training, / searches, j and k move
+// Keys of the Trainings page, a sweep's page and the list of SAEs: n starts a training, / searches, j and k move
 // between cards or rows, x selects the one that has the focus, Shift and x all up to it, c compares
 // those, ? lists them.
 
@@ -10,11 +10,11 @@ function typing(element) {
 }
 
 function here() {
-  return document.activeElement.closest("#cards [data-run], #saes [data-sae]");
+  return document.activeElement.closest("#cards [data-run], #sweep-table [data-run], #saes [data-sae]");
 }
 
 function move(by) {
-  const titles = [...document.querySelectorAll("#cards [data-run] h2 a, #saes [data-sae] th a")];
+  const titles = [...document.querySelectorAll("#cards [data-run] h2 a, #sweep-table th a, #saes [data-sae] th a")];
   if (!titles.length) return;
   const at = titles.indexOf(here()?.querySelector("h2 a, th a"));
   const next = at < 0 ? 0 : Math.min(titles.length - 1, Math.max(0, at + by));

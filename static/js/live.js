@@ -20,6 +20,8 @@ const MOST = 100;
 
 const root = document.querySelector("[data-runs]");
 const list = document.getElementById("cards");
+// A sweep's page: its rows come and go, too.
+const sweep = Boolean(document.getElementById("sweep-table"));
 // Asks on the page's behalf: htmx marks whoever asks by a class, and marking a large element makes
 // the browser restyle all of it twice a second.
 const asker = document.createElement("span");
@@ -45,7 +47,7 @@ function adopt() {
     run.destroy();
     runs.delete(id);
     // The page of a run that is gone has nothing more to show; a comparison goes on without it.
-    if (!list) location.assign(root.dataset.gone);
+    if (!list && !(sweep && root.querySelector("[data-run]"))) location.assign(root.dataset.gone);
   }
   for (const element of root.querySelectorAll("[data-run]")) {
     if (element.run) continue;
@@ -70,7 +72,8 @@ function receive(message) {
   tell(message, run);
   if (!run) {
     // A run of another page or filter is asked for once per change, not once per point.
-    if (list && (message.event !== "progress" || !elsewhere.has(message.training_id))) arrived = true;
+    const news = message.event !== "progress" || !elsewhere.has(message.training_id);
+    if ((list || sweep) && news) arrived = true;
     elsewhere.add(message.training_id);
     return;
   }
@@ -134,6 +137,7 @@ async function refresh() {
     const shown = [...list.querySelectorAll("[data-run]")].slice(0, MOST);
     query.set("known", shown.map((card) => card.dataset.run).join(","));
   }
+  if (sweep) query.set("known", [...runs.keys()].join(","));
   const news = arrived;
   for (const id of [...whole, ...light]) stale.delete(id);
   urgent.clear();
@@ -148,7 +152,7 @@ async function refresh() {
 }
 
 function everything() {
-  arrived = Boolean(list);
+  arrived = Boolean(list) || sweep;
   panels = Boolean(root.dataset.panels);
   for (const run of runs.values()) {
     urgent.add(run.id);

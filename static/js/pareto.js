@@ -68,6 +68,8 @@ class Plane {
   }
 
   spread(points) {
+    // CE lost is below 0 where the reconstruction serves the model better than the original.
+    this.chart.options.scales.y.min = points.some(({ y }) => y < 0) ? undefined : 0;
     const all = points.map(({ x }) => x).filter((x) => x > 0);
     const wide = all.length === points.length && Math.max(...all) > LOG_RATIO * Math.min(...all);
     const { x } = this.chart.options.scales;
@@ -104,7 +106,7 @@ class Plane {
   }
 
   // Names beside their points, on the side that has room.
-  drawNames({ ctx, chartArea: { left, right }, data }, meta) {
+  drawNames({ ctx, chartArea: { left, right, bottom }, data }, meta) {
     ctx.save();
     ctx.font = `11px ${getComputedStyle(document.body).fontFamily}`;
     ctx.fillStyle = variable("--muted");
@@ -116,7 +118,13 @@ class Plane {
       if (!this.named.includes(point)) continue;
       // Names never lie on each other: the next one goes below. Nor on a point beside theirs.
       lowest = Math.max(y, lowest + NAME_HEIGHT);
-      const toLeft = x > (left + right) / 2;
+      // Nor on the axis: who has no room is named by the table, and under the pointer.
+      if (lowest > bottom) break;
+      const width = ctx.measureText(point.name).width + 9;
+      const covers = (from, to) => places.some((o) => Math.abs(o.y - lowest) < 9 && o.x > from && o.x < to);
+      const leftFree = x - width > left && !covers(x - width, x);
+      const rightFree = x + width < right && !covers(x, x + width);
+      const toLeft = leftFree === rightFree ? x > (left + right) / 2 : leftFree;
       const beside = places.filter((other) => Math.abs(other.y - lowest) < 9 && Math.abs(other.x - x) < 14);
       const from = toLeft ? Math.min(...beside.map((one) => one.x), x) - 9 : Math.max(...beside.map((one) => one.x), x) + 9;
       ctx.textAlign = toLeft ? "right" : "left";

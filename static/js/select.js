@@ -1,4 +1,4 @@
-// Cards, or rows of SAEs, chosen for what is done to many: a click, x for one, Shift and x or click up to another.
+// Cards, or rows of SAEs or of a sweep, chosen for what is done to many: a click, x for one, Shift and x or click up to another.
 
 import { notice } from "./notices.js";
 
@@ -36,11 +36,13 @@ export function pick(card, range) {
   show();
 }
 
-// The chosen ones side by side, on a page of its own.
+// The chosen ones side by side, on a page of its own; of a sweep all, where none is chosen.
 export function compare() {
   if (!count) return;
-  const ids = boxes().filter((box) => box.checked).map((box) => box.value);
   const button = document.querySelector("[data-compare-chosen]");
+  const chosen = boxes().filter((box) => box.checked);
+  const all = "compareAll" in button.dataset && !chosen.length && boxes().length <= MOST;
+  const ids = (all ? boxes() : chosen).map((box) => box.value);
   if (ids.length < 2 || ids.length > MOST) {
     notice("info", `Select two to ${MOST} ${button.dataset.compareChosen} to compare; ${ids.length || "none"} ${ids.length === 1 ? "is" : "are"} selected.`);
     return;

@@ -142,7 +142,7 @@ def test_sweep(stage: Studio, visit: Callable[..., Any], seen: Callable[..., Non
     dialog.get_by_label("Vary L1 alpha").fill("0.001, 0.002, 0.004")
     dialog.get_by_label("Vary L1 alpha").blur()
     dialog.get_by_text("3 trainings", exact=True).wait_for()
-    seen(page, "start-sweep", at=dialog.get_by_text("Vary settings"))
+    seen(page, "start-sweep", at=dialog.locator("#start-grid summary"))
 
 
 @pytest.mark.parametrize("screen", DIALOGS)

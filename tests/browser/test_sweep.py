@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -94,13 +95,82 @@ def test_the_page_follows_its_trainings(clean: Studio, page: Any) -> None:
 def test_trainings_are_added_in_the_dialog(page: Any) -> None:
     page.get_by_role("link", name="Add trainings").click()
     dialog = page.locator("dialog[open]")
-    dialog.get_by_label("Vary L1 alpha").fill("0.001")
-    dialog.get_by_role("button", name="Add").click()
-    dialog.get_by_text("there 2 times").first.wait_for()
-    dialog.get_by_label("Vary L1 alpha").fill("0.032")
-    dialog.get_by_role("button", name="Add").click()
-    page.get_by_text("1 training was added.").wait_for()
-    assert page.locator("tr[data-run]").count() == 7
+    field = dialog.get_by_label("Vary L1 alpha")
+    field.fill("0.001")
+    field.blur()
+    dialog.locator("#add-grid_error").get_by_text("there 2 times").wait_for()
+    field.fill("0.032, 0.064")
+    field.blur()
+    dialog.locator("#add-review").get_by_text("8 in all").wait_for()
+    button = dialog.get_by_role("button", name="Add 2 trainings")
+    button.evaluate("button => { button.click(); button.click() }")
+    page.get_by_text("2 trainings were added.").wait_for()
+    assert page.locator("tr[data-run]").count() == 8
+
+
+def test_what_another_tab_adds_and_deletes_comes_and_goes_without_a_reload(
+    clean: Studio, page: Any
+) -> None:
+    row(page, "0.004").get_by_role("checkbox").check()
+    clean.python(
+        "from trainings.models import *; from trainings import sweeps; "
+        "sweep = Sweep.objects.get(); runs = sweeps.in_order(list(sweep.trainings.all())); "
+        "sweeps.add(sweep, sweeps.Asked({}, {'seed': ['7']})); "
+        "Training.objects.filter(pk=runs[0].pk).update(delete_requested_at='2026-01-01T00:00Z')"
+    )
+    say(str(uuid4()), 1, "completed")
+    page.get_by_role("columnheader", name="Seed", exact=True).wait_for()
+    assert page.locator("tr[data-run]").count() == 6
+    assert row(page, "0.0005").count() == 0
+    assert row(page, "0.004").get_by_role("checkbox").is_checked()
+    page.get_by_text("1 selected").wait_for()
+    assert page.evaluate("window.sameDocument")
+
+
+def test_chosen_rows_are_compared_or_all_of_a_few(clean: Studio, page: Any) -> None:
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/compare?ids=*")
+    assert page.url.count(",") == 5
+    page.go_back()
+    for alpha in ("0.001", "0.004"):
+        row(page, alpha).get_by_role("checkbox").check()
+    page.get_by_role("button", name="Compare").click()
+    page.wait_for_url("**/compare?ids=*")
+    assert page.url.count(",") == 1
+    clean.python(
+        "from trainings.models import *; from trainings import sweeps; "
+        "sweeps.add(Sweep.objects.get(), sweeps.Asked({}, {'seed': ['7', '8', '9']}))"
+    )
+    page.go_back()
+    page.reload()
+    page.get_by_role("button", name="Compare").click()
+    page.get_by_text("Select two to 8 trainings to compare; none are selected.").wait_for()
+    assert "/sweeps/" in page.url
+
+
+def test_what_is_better_than_the_model_itself_has_its_place_in_the_plane(
+    clean: Studio, page: Any
+) -> None:
+    clean.python(
+        "from trainings.models import Sae; sae = Sae.objects.get(); "
+        "sae.evaluation['ce_recovered'] = 1.02; sae.save()"
+    )
+    page.reload()
+    canvas = page.locator("[data-pareto-chart=ceLost].has-points canvas")
+    canvas.wait_for()
+    assert canvas.evaluate("canvas => Chart.getChart(canvas).scales.y.min") <= -0.02
+
+
+def test_a_chosen_row_is_stopped_and_retried_alone(page: Any) -> None:
+    row(page, "0.016").get_by_role("link").focus()
+    page.keyboard.press("x")
+    page.get_by_role("button", name="Stop", exact=True).click()
+    page.locator("dialog[open]").get_by_role("button", name="Stop 1").click()
+    page.locator("#sweep-summary").get_by_text("1 stopped").wait_for()
+    row(page, "0.016").get_by_role("checkbox").check()
+    page.get_by_role("button", name="Retry").click()
+    page.locator("dialog[open]").get_by_role("button", name="Retry 1").click()
+    page.locator("#sweep-summary").get_by_text("1 pending").wait_for()
 
 
 def test_all_are_stopped_and_deleted_from_its_page(page: Any) -> None:

@@ -76,6 +76,9 @@ def test_the_number_it_makes_is_said_while_it_is_filled_in(client: Client) -> No
     assert "tiny-llama-l1-sweep" in page
     alone = client.get(f"{NEW}/check", filled(vary_l1_alpha=" , ")).content.decode()
     assert "Start 0" not in alone
+    assert "A sweep is not measured" in page
+    assert "A sweep is not measured" not in alone
+    assert "Measure on this machine" in alone
     assert "that share" not in alone
 
 
@@ -158,7 +161,8 @@ def test_page_shows_what_is_each_ones_own_and_which_none_beats(client: Client) -
     assert "1 pending" in page
     assert "33 %" in page
     assert 'data-name="L1 alpha 0.004"' in page
-    assert "Compare</a>" in page
+    assert "data-compare-all" in page
+    assert len(re.findall(r'type="checkbox" name="ids" value="[^"]*" form="bulk"', page)) == 3
 
 
 def test_fragments_are_those_of_the_page_and_the_front_of_all(client: Client) -> None:
@@ -175,6 +179,36 @@ def test_fragments_are_those_of_the_page_and_the_front_of_all(client: Client) ->
     assert len(fronts) == 3
     assert all(each.replace(' hx-swap-oob="true"', "") in page for each in fronts)
     assert 'id="sweep-summary"' in found
+
+
+def test_where_others_are_there_than_the_page_has_its_table_is_drawn_anew(client: Client) -> None:
+    """Also its columns: what they differ in may be something else now."""
+    sweep = a_sweep(l1_alpha=[0.001, 0.002])
+    address = reverse("sweep_fragments", args=[sweep.pk])
+    known = ",".join(str(run.pk) for run in sweep.trainings.all())
+    same = client.get(address, {"known": known}).content.decode()
+    assert "sweep-table" not in same
+    [more] = sweeps.add(sweep, Asked({}, {"seed": [7]}))
+    found = client.get(address, {"known": known}).content.decode()
+    assert re.search(r'id="sweep-table" class="card scroll" hx-swap-oob="true"', found)
+    assert f'id="card-{more.pk}"' in found
+    assert "<tr><th>L1 alpha</th><th>Seed</th><th>L0" in found
+    assert "3 pending" in found
+    Training.objects.update(delete_requested_at="2026-01-01T00:00Z")
+    empty = client.get(address, {"known": known}).content.decode()
+    assert "sweep-table" not in empty
+    assert empty.count('hx-swap-oob="delete"') == 2
+
+
+def test_time_that_is_left_is_that_of_the_slowest(client: Client) -> None:
+    sweep = a_sweep(l1_alpha=[0.001, 0.002])
+    assert "ETA" not in page_of(client, sweep)
+    batch = sweep.trainings.all()[0].config.hyperparameters.batch_size
+    for run, speed in zip(sweep.trainings.all(), (batch, batch / 2), strict=True):
+        latest = {"tokens_per_second": speed}
+        columns = {"status": "running", "current_step": 940, "latest": latest}
+        Training.objects.filter(pk=run.pk).update(**columns)
+    assert "ETA <strong>2 min 00 s</strong>" in page_of(client, sweep)
 
 
 def test_held_out_figures_take_the_place_of_logged_ones(client: Client) -> None:
@@ -205,13 +239,33 @@ def test_trainings_are_added_and_what_is_wrong_is_said_in_the_dialog(client: Cli
     assert sweep.trainings.count() == 5
 
 
+def test_how_many_would_be_added_is_said_while_it_is_filled_in(client: Client) -> None:
+    sweep = a_sweep()
+    address = reverse("check_added", args=[sweep.pk])
+    page = client.get(address, {"vary_l1_alpha": "0.008, 0.016", "vary_seed": "1,2"})
+    found = page.content.decode()
+    assert "Add 4 trainings" in found
+    assert '<dt>More trainings</dt><dd>4</dd><dd class="note">7 in all</dd>' in found
+    assert "every token is used" in found
+    wrong = client.get(address, {"vary_l1_alpha": "0.008, 7"}).content.decode()
+    assert "7 is too large" in wrong
+    assert "once the fields are right" in wrong
+    empty = client.get(address, {"vary_l1_alpha": " , "}).content.decode()
+    assert "once a field is filled in" in empty
+    assert "Nothing varies" not in empty
+    assert sweep.trainings.count() == 3
+
+
 def test_all_are_stopped_by_the_dialog_that_stops_many(client: Client) -> None:
     sweep = a_sweep(owner=somebody())
-    page = page_of(client, sweep)
-    ids = re.findall(r'name="ids" value="([^"]*)"', page)
     here = reverse("sweep", args=[sweep.pk])
-    asked = {"action": "stop", "ids": ids, "next": here}
-    assert "Stop 3" in client.get(reverse("bulk"), asked).content.decode()
+    asked = {"action": "stop", "sweep": str(sweep.pk), "next": here}
+    dialog = client.get(reverse("bulk"), asked).content.decode()
+    assert "Stop 3" in dialog
+    ids = re.findall(r'name="ids" value="([^"]*)"', dialog)
+    one = client.get(reverse("bulk"), {**asked, "ids": ids[0]}).content.decode()
+    assert "Stop 1" in one
+    asked["ids"] = ids
     assert client.post(reverse("bulk"), asked).headers["Location"] == here
     assert {run.status for run in sweep.trainings.all()} == {"stopped"}
     away = client.get(reverse("bulk"), asked | {"next": "https://elsewhere.example/"})
@@ -236,7 +290,7 @@ def test_viewers_see_it_and_are_offered_nothing(client: Client) -> None:
         other.force_login(somebody(name, role))
         page = page_of(other, sweep)
         assert "Compare" in page
-        for word in ("Stop all", "Delete all", "Add trainings"):
+        for word in ('value="stop"', 'value="retry"', 'value="delete"', "Add trainings"):
             assert word not in page
         answer = other.post(reverse("add_to_sweep", args=[sweep.pk]), {"vary_l1_alpha": "0.008"})
         assert answer.status_code == 403

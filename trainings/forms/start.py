@@ -30,7 +30,7 @@ from workers.engine.config import (
 from workers.engine.config.fields import show
 
 from .hyper import hyper_field
-from .vary import grid_of, place_of, vary_bound, vary_fields
+from .vary import grid_of, place_of, varies, vary_bound, vary_fields
 
 GROUPED = re.compile(r"\d{1,3}(,\d{3})+")
 
@@ -145,7 +145,7 @@ class StartForm(forms.Form):
     @property
     def varies(self) -> bool:
         """Whether any of them is filled in."""
-        return any(str(field.value() or "").strip(" ,") for field in self.varied)
+        return varies(self)
 
     @property
     def sweep_open(self) -> bool:

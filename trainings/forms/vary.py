@@ -47,7 +47,10 @@ class AddForm(forms.Form):
     def __init__(self, sweep: Sweep, first: Training, data: QueryDict | None = None) -> None:
         super().__init__(data, auto_id="add-%s")
         self.sweep = sweep
+        self.first = first
         self.made: list[Member] = []
+        # How many trainings there are once it was sent.
+        self.total = 0
         shown = Architecture(first.architecture)
         # What follows from the SAE that they continue is no matter of choice.
         fixed = (ARCHITECTURE, "latent_dim") if first.origin else ()
@@ -56,7 +59,8 @@ class AddForm(forms.Form):
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or self.cleaned_data
         try:
-            self.made = sweeps.added(self.sweep, self.asked)[1]
+            there, self.made = sweeps.added(self.sweep, self.asked)
+            self.total = len(there) + len(self.made)
         except ConfigError as error:
             self.refuse(error)
         return cleaned
@@ -71,12 +75,26 @@ class AddForm(forms.Form):
         return Asked({}, grid_of(self.cleaned_data))
 
     @property
+    def found(self) -> list[Problem]:
+        """Warnings of any that would come, each once."""
+        return sweeps.found_warnings(self.made, self.first.tokenization)
+
+    @property
+    def varies(self) -> bool:
+        return varies(self)
+
+    @property
     def varied(self) -> list[forms.BoundField]:
         return vary_bound(self)
 
 
 def vary_bound(form: forms.Form) -> list[forms.BoundField]:
     return [form[name] for name in form.fields if name.startswith(PREFIX)]
+
+
+def varies(form: forms.Form) -> bool:
+    """Whether any of those fields has a value."""
+    return any(str(field.value() or "").strip(" ,") for field in vary_bound(form))
 
 
 def _applies(name: str, shown: Architecture) -> bool:

@@ -65,7 +65,13 @@ def bulk(request: HttpRequest) -> HttpResponse:
 def _asked(request: HttpRequest, action: Action) -> dict[str, Any]:
     ids, group = ids_of(request.GET.getlist("ids"), MOST), request.GET.get("status", "")
     runs = Training.objects.visible().select_related("owner")
-    runs = runs.filter(status=group) if group in GROUPS[action] else runs.filter(pk__in=ids)
+    if group in GROUPS[action]:
+        runs = runs.filter(status=group)
+    elif not ids and (sweep := ids_of([request.GET.get("sweep", "")], 1)):
+        # On a sweep's page: all of it, where no row is chosen.
+        runs = runs.filter(sweep__in=sweep)
+    else:
+        runs = runs.filter(pk__in=ids)
     chosen = [Choice(run, wishes.refusal(request.user, action, run)) for run in runs[:MOST]]
     counts = Training.objects.visible().by_status()
     return {

@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from django.contrib import messages
 from django.core.paginator import Paginator
@@ -26,8 +27,8 @@ from workers.engine.config.fields import show
 
 from .away import looks
 from .cards import TONES, Card, shown
-from .compare import MOST as MOST_COMPARED
 from .compare import ids_asked
+from .estimate import estimate_together
 from .pages import dialog, go_to
 
 PER_PAGE = 50
@@ -105,8 +106,10 @@ class Group:
         return self.steps_done / self.steps
 
     @property
-    def can_stop(self) -> bool:
-        return any(run.can_stop for run in self.runs)
+    def eta(self) -> float | None:
+        """Seconds until the last of those that run is done; none while none has been measured."""
+        found = [eta for run in self.runs if (eta := Card(run).eta) is not None]
+        return max(found, default=None)
 
     def rows(self, only: Collection[uuid.UUID] | None = None) -> list[Row]:
         front, names = fvu_front(self.runs), self.names
@@ -132,29 +135,32 @@ def sweep(request: HttpRequest, sweep_id: uuid.UUID) -> HttpResponse:
         messages.info(request, f"The trainings of {group.sweep} have been deleted.")
         return HttpResponseRedirect(reverse("sweeps"))
     rows = group.rows()
-    compared = [str(run.pk) for run in group.runs[:MOST_COMPARED]]
     context = {
         "group": group,
         "rows": rows,
         "any_ce": any(row.point.ce_lost is not None for row in rows),
-        "compared": ",".join(compared) if len(compared) > 1 else "",
-        "most_compared": MOST_COMPARED,
     }
     return render(request, "sweep/detail.html", context)
 
 
 @require_safe
 def fragments(request: HttpRequest, sweep_id: uuid.UUID) -> HttpResponse:
-    """What changed on its open page: cells of these trainings, and what stands of all of them."""
+    """What changed on its open page: cells of these trainings, and what stands of all of them.
+
+    `known`: the rows that the page has. Where others are there the table is drawn anew: what they
+    differ in may be something else now.
+    """
     looks(request)
     group = _group(sweep_id)
+    known = ids_asked(request, "known")
     asked = [*ids_asked(request, "ids"), *ids_asked(request, "numbers")]
     there = {run.pk for run in group.runs}
     context = {
         "group": group,
         "rows": group.rows(),
+        "redrawn": there and known and set(known) != there,
         "changed": group.rows(only=asked),
-        "gone": [pk for pk in dict.fromkeys(asked) if pk not in there],
+        "gone": [pk for pk in dict.fromkeys([*asked, *known]) if pk not in there],
     }
     return render(request, "sweep/_fragments.html", context)
 
@@ -178,16 +184,32 @@ def add(request: HttpRequest, sweep_id: uuid.UUID) -> HttpResponse:
     return _dialog(request, form, status=422)
 
 
+@require_safe
+def check_added(request: HttpRequest, sweep_id: uuid.UUID) -> HttpResponse:
+    """The server's word on what stands in the dialog now: errors, how many, what they need."""
+    row = get_object_or_404(Sweep.objects.visible(), pk=sweep_id)
+    form = AddForm(row, _first(row), request.GET)
+    # Nothing filled in is nothing wrong yet.
+    form = form if form.varies else AddForm(row, form.first)
+    return render(request, "sweep/_add_check.html", _context(form))
+
+
 def _added(request: HttpRequest, row: Sweep, form: AddForm, count: int) -> HttpResponse:
     came = "1 training was" if count == 1 else f"{count} trainings were"
     messages.success(request, f"{came} added.")
-    for problem in sweeps.found_warnings(form.made, _first(row).tokenization):
+    for problem in form.found:
         messages.warning(request, problem.message)
     return go_to(request, reverse("sweep", args=[row.pk]))
 
 
 def _dialog(request: HttpRequest, form: AddForm, status: int = 200) -> HttpResponse:
-    return dialog(request, "sweep/_add.html", {"form": form, "sweep": form.sweep}, status=status)
+    return dialog(request, "sweep/_add.html", _context(form), status=status)
+
+
+def _context(form: AddForm) -> dict[str, Any]:
+    made = [member.config for member in form.made] if form.is_valid() else []
+    estimate = estimate_together(made, form.first.tokenization) if made else None
+    return {"form": form, "sweep": form.sweep, "estimate": estimate}
 
 
 def _group(sweep_id: uuid.UUID) -> Group:
