@@ -123,7 +123,8 @@ def every(request: HttpRequest) -> HttpResponse:
     found = Sweep.objects.visible().select_related("owner")
     found = found.prefetch_related(Prefetch("trainings", runs, to_attr="shown"))
     page = Paginator(found, PER_PAGE).get_page(request.GET.get("page"))
-    groups = [Group(sweep, sweep.shown) for sweep in page.object_list]
+    # The last training of one may have been deleted between the two queries.
+    groups = [Group(sweep, sweep.shown) for sweep in page.object_list if sweep.shown]
     return render(request, "sweep/list.html", {"page": page, "groups": groups})
 
 
