@@ -198,13 +198,20 @@ def test_the_file_beyond_the_marker_is_cut_off(model_folder: Path, tmp_path: Pat
     same(tmp_path / "whole", tmp_path / "t")
 
 
-def test_one_that_is_still_at_work_is_waited_for(model_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("ends", [False, True])
+def test_one_that_is_still_at_work_is_waited_for(
+    model_folder: Path, tmp_path: Path, ends: bool
+) -> None:
+    """It is broken off, or it comes to its end and takes the folder along."""
     kept = tmp_path / "kept"
     kept.mkdir()
     with (kept / "lock").open("wb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
 
         def let_go(_tokens: int) -> None:
+            if ends and not (tmp_path / "published").exists():
+                (kept / "lock").unlink()
+                kept.rename(tmp_path / "published")
             fcntl.flock(lock, fcntl.LOCK_UN)
 
         go_on(model_folder, Lines(DOCUMENTS), tmp_path / "t", progress=let_go)

@@ -108,7 +108,6 @@ def tokenize_on(
     """
     work = _Work(model_folder, context_length, bos, max_tokens)
     of = {**kept.of, **work.identity}
-    kept.folder.mkdir(parents=True, exist_ok=True)
     with _alone_in(kept.folder, lambda: progress(0)):
         marker = _read(kept.folder, of)
         if marker:
@@ -202,13 +201,18 @@ class _Work:
 def _alone_in(folder: Path, waits: Callable[[], None]) -> Iterator[None]:
     """No two processes write the same file, also where one of them has lost the work to another.
 
-    That one ends as soon as it sees so; until then `waits` is called every second.
+    That one ends as soon as it sees so; until then `waits` is called every second. Or it comes to
+    its end and the folder goes: then there is another one.
     """
-    with (folder / _LOCK).open("wb") as lock:
-        while not _locked(lock):
-            waits()
-            time.sleep(1)
-        yield
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with (folder / _LOCK).open("wb") as lock:
+            while not _locked(lock):
+                waits()
+                time.sleep(1)
+            if _is_at(folder / _LOCK, lock):
+                yield
+                return
 
 
 def _locked(lock: IO[bytes]) -> bool:
@@ -217,6 +221,13 @@ def _locked(lock: IO[bytes]) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _is_at(path: Path, file: IO[bytes]) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
 
 
 def _read(folder: Path, of: dict[str, Any]) -> _Marker | None:
