@@ -78,6 +78,7 @@ def test_keys_are_listed(stage: Studio, visit: Callable[..., Any], run: str) -> 
     page.keyboard.press("Escape")
     page.locator("dialog[open]").wait_for(state="detached")
     page.keyboard.press("/")
+    page.locator("#search:focus").wait_for()
     page.keyboard.type("?")
     assert page.locator("#search").input_value() == "?"
     assert page.locator("dialog[open]").count() == 0

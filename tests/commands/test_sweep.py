@@ -35,7 +35,7 @@ def test_every_combination_is_queued_and_told(nudges: Any) -> None:
     row = Sweep.objects.get()
     assert (found["id"], found["name"], row.name) == (str(row.pk), "alphas", "alphas")
     assert [each["own"] for each in found["trainings"]] == [
-        {"seed": seed, "l1_alpha": alpha} for seed in (1, 2) for alpha in (0.001, 0.002)
+        {"l1_alpha": alpha, "seed": seed} for alpha in (0.001, 0.002) for seed in (1, 2)
     ]
     runs = {str(run.pk): run for run in Training.objects.all()}
     assert set(runs) == {each["id"] for each in found["trainings"]}

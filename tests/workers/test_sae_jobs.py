@@ -173,7 +173,7 @@ def test_a_lost_job_is_swept_twice_and_then_given_up(sae: Sae, redis_server: str
     for lost in range(3):
         assert SaeJob.objects.claim(job.pk, "gone") is not None
         SaeJob.objects.update(lease_expires_at="2020-01-01T00:00:00Z")
-        sweeper._sae_jobs()
+        sweeper._sae_jobs(sweeper.Leases())
         job.refresh_from_db()
         assert job.status == ("pending" if lost < 2 else "failed")
     assert "ran out of memory" in job.error_message
