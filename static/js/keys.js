@@ -6,7 +6,7 @@ import { showDialog } from "./dialog.js";
 import { compare, pick } from "./select.js";
 
 function typing(element) {
-  return element.closest("input:not([type=checkbox]), select, textarea, dialog, [contenteditable]");
+  return element.closest("input:not([type=checkbox]), select, textarea, dialog[open], [contenteditable]");
 }
 
 function here() {
