@@ -25,7 +25,18 @@ from django.conf import settings
 
 from . import scratch
 from .manifest import File, Manifest
-from .remote import PIECE, Absent, Away, Damaged, GoOn, Remote, StoreError, remote, synced
+from .remote import (
+    PIECE,
+    Absent,
+    Away,
+    Damaged,
+    GoOn,
+    Remote,
+    StoreError,
+    no_matter,
+    remote,
+    synced,
+)
 from .scratch import key_of
 
 logger = logging.getLogger(__name__)
@@ -35,17 +46,13 @@ MANIFEST = "artefact.json"
 DRAFT = ".fetch"
 
 
-def _no_matter() -> None:
-    """Nothing ends it early."""
-
-
 def on() -> bool:
     """Whether there is a store at all."""
     return bool(settings.STORE)
 
 
 def put(
-    path: Path, go_on: GoOn = _no_matter, *, expected: Mapping[str, tuple[int, str]] | None = None
+    path: Path, go_on: GoOn = no_matter, *, expected: Mapping[str, tuple[int, str]] | None = None
 ) -> None:
     """Bring this host's copy into the store. What is there already is not sent again.
 
@@ -70,7 +77,7 @@ def put(
 
 
 def fetch(
-    path: Path, go_on: GoOn = _no_matter, *, newest: bool = False, verified: bool = False
+    path: Path, go_on: GoOn = no_matter, *, newest: bool = False, verified: bool = False
 ) -> None:
     """Have the artefact on this host, every file verified, or not at all.
 
@@ -108,18 +115,18 @@ def fetch(
         scratch.record(path, manifest)
 
 
-def has(path: Path, go_on: GoOn = _no_matter) -> bool:
+def has(path: Path, go_on: GoOn = no_matter) -> bool:
     """Whether all of it is in the store. Raises `Away`."""
     return on() and _manifest(remote(settings.STORE), key_of(path), go_on) is not None
 
 
-def holds(path: Path, go_on: GoOn = _no_matter) -> bool:
+def holds(path: Path, go_on: GoOn = no_matter) -> bool:
     """Whether the store has these very files: then this host's copy may go. Raises `StoreError`."""
     there = on() and _manifest(remote(settings.STORE), key_of(path), go_on)
     return bool(there) and Manifest.of(path, go_on) == there
 
 
-def bytes_below(path: Path, go_on: GoOn = _no_matter) -> int:
+def bytes_below(path: Path, go_on: GoOn = no_matter) -> int:
     """What the store keeps of an artefact, or of a folder of them. Raises `StoreError`."""
     return remote(settings.STORE).bytes_below(key_of(path), go_on) if on() else 0
 
@@ -135,7 +142,7 @@ def unused_since(moment: float) -> Iterator[Path]:
     return scratch.unused_since(moment) if on() else iter(())
 
 
-def discard(path: Path, go_on: GoOn = _no_matter) -> None:
+def discard(path: Path, go_on: GoOn = no_matter) -> None:
     """Remove an artefact, or all artefacts of a folder, from the store. Raises `StoreError`.
 
     Manifests go first: what is left of an interrupted removal is no artefact.
@@ -158,7 +165,7 @@ def _discard_logged(path: Path) -> None:
         logger.warning("%s stays in the store, `prune --orphans` removes it: %s", path, error)
 
 
-def children(path: Path, go_on: GoOn = _no_matter) -> list[str]:
+def children(path: Path, go_on: GoOn = no_matter) -> list[str]:
     """Names of what the store has right below a folder. Raises `Away`."""
     return remote(settings.STORE).children(key_of(path), go_on) if on() else []
 
@@ -176,14 +183,14 @@ def out_of_reach() -> str:
 def check() -> None:
     """Write, read and delete a small object. Raises `StoreError`."""
     there, name = remote(settings.STORE), f".check-{uuid.uuid4().hex}"
-    there.write(name, b"SAE Studio", _no_matter)
+    there.write(name, b"SAE Studio", no_matter)
     try:
-        if there.read(name, _no_matter) != b"SAE Studio":
+        if there.read(name, no_matter) != b"SAE Studio":
             raise Damaged(f"The store {there.shown} gives back something else than was written.")
     except FileNotFoundError as error:
         raise Damaged(f"The store {there.shown} does not have what was written to it.") from error
     finally:
-        there.remove(name, MANIFEST, _no_matter)
+        there.remove(name, MANIFEST, no_matter)
 
 
 def _send(there: Remote, path: Path, key: str, manifest: Manifest, file: File, go_on: GoOn) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from django.conf import settings
 
 from .artefacts import on
-from .remote import remote
+from .remote import no_matter, remote
 
 NAME = ".studio"
 
@@ -31,7 +31,7 @@ def mark(*, make: bool = False) -> str:
 
 def _said() -> str:
     try:
-        data = remote(settings.STORE).read(NAME, _no_matter) if on() else _file().read_bytes()
+        data = remote(settings.STORE).read(NAME, no_matter) if on() else _file().read_bytes()
     except FileNotFoundError:
         return ""
     return data.decode(errors="replace").strip()
@@ -39,7 +39,7 @@ def _said() -> str:
 
 def _say(words: bytes) -> None:
     if on():
-        remote(settings.STORE).write(NAME, words, _no_matter)
+        remote(settings.STORE).write(NAME, words, no_matter)
         return
     _file().parent.mkdir(parents=True, exist_ok=True)
     _file().write_bytes(words)
@@ -47,7 +47,3 @@ def _say(words: bytes) -> None:
 
 def _file() -> Path:
     return Path(settings.HOME) / NAME
-
-
-def _no_matter() -> None:
-    """Nothing ends it early."""

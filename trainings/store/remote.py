@@ -31,6 +31,10 @@ PAUSES = (1.0, 2.0, 4.0, 8.0, 16.0)
 _TICK = 0.2
 
 
+def no_matter() -> None:
+    """A `GoOn` that ends nothing."""
+
+
 class StoreError(Exception):
     """Something cannot be brought to the store or from it; the message is a sentence."""
 
@@ -176,7 +180,7 @@ class Remote:
     def reach(self) -> None:
         """Ask for something, once. Raises `StoreError` where there is no answer."""
         with suppress(FileNotFoundError):
-            self._tried("asking", lambda: self._fs.info(self._root), lambda: None, pauses=())
+            self._tried("asking", lambda: self._fs.info(self._root), no_matter, pauses=())
 
     def _tried(
         self,
